@@ -1,0 +1,13 @@
+//! Identifiers and limits that every layer of Onefold shares.
+//!
+//! The room at the bottom of the house: plain values without behaviour, so that a term can never be
+//! passed where an index is meant. Nothing in here does I/O, and nothing depends on another crate of
+//! the workspace.
+
+mod identifiers;
+pub mod limits;
+
+pub use identifiers::{
+    ChunkId, ChunkVersion, ClusterId, GroupId, LogIndex, NodeId, Revision, SessionId, Term,
+    Timestamp,
+};
