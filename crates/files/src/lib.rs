@@ -1,1 +1,21 @@
-//! placeholder
+//! The file system of Onefold: GFS with its single master, its undefined regions and its cost of
+//! small files taken away.
+//!
+//! ```text
+//! s3 · mapreduce · cli          see only `FileSystem`, `FileWriter`, `FileReader`
+//! ─────────────────────────────────────────────────────────────────────────────
+//! api/                          the seam: paths, requests, answers, errors
+//! ```
+//!
+//! What this room must never do: show a file before all its bytes are durable on every in-sync
+//! replica, change a byte that was acknowledged, or hand out a byte whose checksum it has not
+//! verified.
+
+mod api;
+
+pub use api::{
+    Attributes, BucketInfo, ByteStream, Condition, CopyOptions, CreateOptions, ErrorKind, FileInfo,
+    FilePath, FileReader, FileSystem, FileWriter, FilesError, FinishOptions, ListEntry, ListPage,
+    ListRequest, PartInfo, PartPage, RangeSource, ServerUsage, Split, SplitPage, SplitRequest,
+    UploadInfo, UploadPage, Usage, limits, validate_bucket_name, validate_key,
+};
