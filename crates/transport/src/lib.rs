@@ -1,1 +1,36 @@
-//! placeholder
+//! Framed messages and calls between Onefold processes, over TCP on a node's peer port.
+//!
+//! ```text
+//!   Peers ── Link (node, class) ── Connection ═══ TCP ═══ session ── Router ── handler
+//!     address book   backoff        pending calls          admission    one task a request
+//! ```
+//!
+//! A [`Server`] answers what its [`Router`] knows; [`Peers`] sends one-way messages and makes calls.
+//! Calls are multiplexed on one connection for each (peer, [`Class`]) and answered in any order. A
+//! service declares a call as a [`Method`]: its head is postcard, its body is bulk bytes that are
+//! never copied between the socket and the handler. The wire format is `docs/formats/transport.md`.
+//!
+//! What this room must never do: retry a call by itself (only the caller knows whether that is safe;
+//! see [`CallError::is_unsent`]), hold an unbounded queue, or let a malformed frame do more than end
+//! the connection that it came on.
+
+mod error;
+mod frame;
+mod hello;
+mod identity;
+mod limits;
+mod method;
+mod peers;
+mod router;
+mod server;
+mod status;
+
+pub use error::{CallError, RemoteCode, RemoteError, ServeError};
+pub use hello::Refusal;
+pub use identity::{Identity, IdentityCell};
+pub use limits::Limits;
+pub use method::{Class, Method, MethodId};
+pub use peers::Peers;
+pub use router::{Caller, Router};
+pub use server::Server;
+pub use status::{Counter, TransportStatus};

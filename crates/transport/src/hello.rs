@@ -1,0 +1,128 @@
+//! The handshake: each side says who it is, and refuses whom it must not talk to.
+
+use onefold_types::{ClusterId, NodeId};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::frame::VERSION;
+use crate::{Class, Identity};
+
+/// Most bytes of a hello or a refusal: nothing larger is read from a stranger.
+pub(crate) const HELLO_BYTES_MAX: usize = 4 << 10;
+
+/// The first frame of each side.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Hello {
+    pub(crate) cluster: Option<ClusterId>,
+    pub(crate) node: Option<NodeId>,
+    /// Tells a process from another one that claims the same node.
+    pub(crate) process: u64,
+    /// Whom the dialler wants to reach; the listener repeats it.
+    pub(crate) expected: Option<NodeId>,
+    /// What the connection is for; the listener repeats it.
+    pub(crate) class: Class,
+}
+
+/// Why two processes must not talk. Phrased so that it reads the same on both sides.
+#[derive(Clone, Debug, PartialEq, Eq, Error, Serialize, Deserialize)]
+pub enum Refusal {
+    /// The two belong to different clusters.
+    #[error(
+        "the node there belongs to cluster {listener}, the process that connected to cluster \
+         {dialler}; correct the address, or give the node the data folder of its own cluster"
+    )]
+    OtherCluster {
+        /// The cluster of the process that connected.
+        dialler: ClusterId,
+        /// The cluster of the process that listens.
+        listener: ClusterId,
+    },
+    /// The listener is not the node that the dialler wants.
+    #[error(
+        "{}, node {expected} was expected there; correct the address of node {expected}",
+        match actual {
+            Some(actual) => format!("node {actual} listens there"),
+            None => "a process that is no node yet listens there".to_owned(),
+        }
+    )]
+    WrongNode {
+        /// The node that the dialler wants.
+        expected: NodeId,
+        /// The node that listens; none while it has not been formed.
+        actual: Option<NodeId>,
+    },
+    /// Two processes claim to be one node.
+    #[error(
+        "two running processes claim to be node {node}; stop the one whose data folder is a copy"
+    )]
+    DuplicateNode {
+        /// The node.
+        node: NodeId,
+    },
+    /// The listener has as many connections as it may.
+    #[error("all {connections_max} connections are taken; close some or try again later")]
+    Full {
+        /// The listener's limit.
+        connections_max: u64,
+    },
+    /// The two speak different versions of the protocol.
+    #[error(
+        "the process that connected speaks version {dialler} of the peer protocol, the one that \
+         listens version {listener}; upgrade the older one"
+    )]
+    OtherVersion {
+        /// The version of the process that connected.
+        dialler: u16,
+        /// The version of the process that listens.
+        listener: u16,
+    },
+    /// A reason that this version does not know.
+    #[error("the node there refused the connection for a reason unknown to this version ({0})")]
+    Unknown(String),
+}
+
+impl Refusal {
+    /// The refusal that a dialler concludes from a listener's frame of another version.
+    pub(crate) fn version_of_listener(listener: u16) -> Self {
+        Self::OtherVersion {
+            dialler: VERSION,
+            listener,
+        }
+    }
+}
+
+/// Whether a process with identity `own` may talk to one that said `theirs`. `own_process` is the
+/// number of the own process; `own_dials` says which of the two opened the connection.
+pub(crate) fn check(
+    own: Identity,
+    own_process: u64,
+    theirs: &Hello,
+    own_dials: bool,
+) -> Result<(), Refusal> {
+    if let (Some(ours), Some(other)) = (own.cluster, theirs.cluster)
+        && ours != other
+    {
+        let (dialler, listener) = if own_dials {
+            (ours, other)
+        } else {
+            (other, ours)
+        };
+        return Err(Refusal::OtherCluster { dialler, listener });
+    }
+    let listener = if own_dials { theirs.node } else { own.node };
+    if let Some(expected) = theirs.expected
+        && listener != Some(expected)
+    {
+        return Err(Refusal::WrongNode {
+            expected,
+            actual: listener,
+        });
+    }
+    if let Some(node) = own.node
+        && theirs.node == Some(node)
+        && theirs.process != own_process
+    {
+        return Err(Refusal::DuplicateNode { node });
+    }
+    Ok(())
+}
