@@ -12,6 +12,9 @@
 //! verified.
 
 mod api;
+mod etag;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 pub use api::{
     Attributes, BucketInfo, ByteStream, Condition, CopyOptions, CreateOptions, ErrorKind, FileInfo,
