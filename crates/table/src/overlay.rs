@@ -1,0 +1,150 @@
+//! Writes that are not in the table yet, over a view of what is.
+
+use std::collections::{BTreeMap, btree_map};
+use std::iter::Peekable;
+use std::ops::Bound;
+
+use bytes::Bytes;
+
+use crate::range::joined;
+use crate::{Batch, KeyRange, Order, Scan, TableError, View};
+
+/// Buffered writes over a view: reads through the overlay see them. Memory grows with what is
+/// written; the owner watches [`Overlay::bytes`] and commits in time.
+pub struct Overlay<'a> {
+    base: &'a dyn View,
+    /// `None` for a key that is deleted.
+    changes: BTreeMap<Bytes, Option<Bytes>>,
+    bytes: usize,
+}
+
+impl<'a> Overlay<'a> {
+    /// An overlay without changes.
+    pub fn new(base: &'a dyn View) -> Self {
+        Self { base, changes: BTreeMap::new(), bytes: 0 }
+    }
+
+    /// Sets the value of a key.
+    pub fn put(&mut self, key: impl Into<Bytes>, value: impl Into<Bytes>) {
+        self.change(key.into(), Some(value.into()));
+    }
+
+    /// Removes a key, if it exists.
+    pub fn delete(&mut self, key: impl Into<Bytes>) {
+        self.change(key.into(), None);
+    }
+
+    /// Bytes of the keys and values that are buffered.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// How many keys are changed.
+    pub fn len(&self) -> usize {
+        self.changes.len()
+    }
+
+    /// Whether nothing is changed.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    /// The changes as one batch, each key with `prefix` in front, in key order.
+    pub fn into_batch(self, prefix: &[u8]) -> Batch {
+        let mut batch = Batch::new();
+        for (key, value) in self.changes {
+            let key = if prefix.is_empty() { key } else { joined(prefix, &key) };
+            match value {
+                Some(value) => batch.put(key, value),
+                None => batch.delete(key),
+            }
+        }
+        batch
+    }
+
+    fn change(&mut self, key: Bytes, value: Option<Bytes>) {
+        let key_bytes = key.len();
+        self.bytes += key_bytes + value.as_ref().map_or(0, Bytes::len);
+        if let Some(before) = self.changes.insert(key, value) {
+            self.bytes -= key_bytes + before.as_ref().map_or(0, Bytes::len);
+        }
+    }
+}
+
+impl View for Overlay<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, TableError> {
+        match self.changes.get(key) {
+            Some(value) => Ok(value.clone()),
+            None => self.base.get(key),
+        }
+    }
+
+    fn scan(&self, range: KeyRange, order: Order) -> Scan<'_> {
+        if range.is_empty() {
+            return Box::new(std::iter::empty());
+        }
+        let bounds = (range.start.as_ref(), range.end.as_ref());
+        let changes = self.changes.range::<Bytes, (Bound<&Bytes>, Bound<&Bytes>)>(bounds);
+        let changes = match order {
+            Order::Ascending => Changes::Ascending(changes),
+            Order::Descending => Changes::Descending(changes.rev()),
+        };
+        let base = self.base.scan(range, order).peekable();
+        Box::new(MergedScan { base, changes: changes.peekable(), order })
+    }
+}
+
+/// The changes of a range in the direction of the scan.
+enum Changes<'a> {
+    Ascending(btree_map::Range<'a, Bytes, Option<Bytes>>),
+    Descending(std::iter::Rev<btree_map::Range<'a, Bytes, Option<Bytes>>>),
+}
+
+impl<'a> Iterator for Changes<'a> {
+    type Item = (&'a Bytes, &'a Option<Bytes>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self {
+            Self::Ascending(changes) => changes.next(),
+            Self::Descending(changes) => changes.next(),
+        }
+    }
+}
+
+struct MergedScan<'a> {
+    base: Peekable<Scan<'a>>,
+    changes: Peekable<Changes<'a>>,
+    order: Order,
+}
+
+impl Iterator for MergedScan<'_> {
+    type Item = Result<(Bytes, Bytes), TableError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let Some((changed, _)) = self.changes.peek() else {
+                return self.base.next();
+            };
+            match self.base.peek() {
+                // The caller learns of the failure, and gets no changes out of their order.
+                Some(Err(_)) => return self.base.next(),
+                Some(Ok((key, _))) => {
+                    let base_first = match self.order {
+                        Order::Ascending => key < changed,
+                        Order::Descending => key > changed,
+                    };
+                    if base_first {
+                        return self.base.next();
+                    }
+                    if key == *changed {
+                        self.base.next();
+                    }
+                }
+                None => {}
+            }
+            if let Some((key, Some(value))) = self.changes.next() {
+                return Some(Ok((key.clone(), value.clone())));
+            }
+        }
+    }
+}
