@@ -1,0 +1,3 @@
+//! The user's code: built-in jobs and executables.
+
+pub(crate) mod grep;
