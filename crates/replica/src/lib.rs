@@ -1,1 +1,27 @@
-//! placeholder
+//! The group host: many Raft groups on one node, each with a deterministic state machine.
+//!
+//! ```text
+//!   Group::propose ─▶ inbox ─▶ consensus thread ── entries, votes ──▶ log (one fdatasync for all)
+//!   Group::read    ─▶          one Raft core     ── messages ───────▶ peers (one frame a round)
+//!   other nodes    ─▶          for each group    ── committed ──────▶ apply threads ─▶ table
+//!                                                                       └─ answers to proposers
+//! ```
+//!
+//! A command is replicated once, applied on every replica in the order of the log, and answered by
+//! the replica that proposed it. Sessions make retries harmless, reads are as fresh as they are
+//! asked to be, and state machines see no time but the log's.
+//!
+//! This room must never acknowledge what a majority does not hold durably, apply an entry that its
+//! own log does not hold durably, or go on after its log or table failed: then the host stops.
+
+mod config;
+mod error;
+mod group;
+mod host;
+mod machine;
+
+pub use config::{HostConfig, Limits};
+pub use error::{HostError, ProposeError, ReadError, TransferError};
+pub use group::{Consistency, Group, GroupStatus, Leadership, Role, SessionTag};
+pub use host::{GroupSpec, Host};
+pub use machine::{Apply, StateMachine};

@@ -1,0 +1,148 @@
+//! What a host can be told, and every bound that it keeps.
+
+use std::time::Duration;
+
+use onefold_types::NodeId;
+
+use crate::HostError;
+
+/// How a host behaves. The defaults are made for nodes in one place: the loss of a leader is
+/// noticed after 300 to 600 ms.
+#[derive(Clone, Debug)]
+pub struct HostConfig {
+    /// This node.
+    pub node: NodeId,
+    /// Unit of the two times below.
+    pub tick: Duration,
+    /// Ticks between a leader's heartbeats.
+    pub heartbeat_ticks: u32,
+    /// A follower that heard nothing for this many ticks, or up to twice as many (drawn at random),
+    /// stands for election; a leader without a majority for this long steps down.
+    pub election_ticks: u32,
+    /// The bounds.
+    pub limits: Limits,
+}
+
+impl HostConfig {
+    /// Default of [`tick`](Self::tick).
+    pub const TICK: Duration = Duration::from_millis(20);
+    /// Default of [`heartbeat_ticks`](Self::heartbeat_ticks): 60 ms.
+    pub const HEARTBEAT_TICKS: u32 = 3;
+    /// Default of [`election_ticks`](Self::election_ticks): 300 ms.
+    pub const ELECTION_TICKS: u32 = 15;
+
+    /// The defaults for a node.
+    pub fn new(node: NodeId) -> Self {
+        Self {
+            node,
+            tick: Self::TICK,
+            heartbeat_ticks: Self::HEARTBEAT_TICKS,
+            election_ticks: Self::ELECTION_TICKS,
+            limits: Limits::default(),
+        }
+    }
+
+    /// Refuses values that cannot work.
+    pub(crate) fn check(&self) -> Result<(), HostError> {
+        let wrong = |what: &str| Err(HostError::Config(what.to_owned()));
+        if self.tick.is_zero() {
+            return wrong("the tick must be longer than zero");
+        }
+        if self.heartbeat_ticks == 0 || self.election_ticks <= 2 * self.heartbeat_ticks {
+            return wrong("an election must take more than two heartbeats, and those at least one");
+        }
+        let limits = &self.limits;
+        let none = [
+            limits.proposals_waiting_max,
+            limits.proposals_waiting_bytes_max,
+            limits.reads_waiting_max,
+            limits.messages_waiting_max,
+            limits.messages_waiting_bytes_max,
+            limits.persist_bytes_max,
+            limits.uncommitted_bytes_max,
+            limits.apply_backlog_bytes_max,
+            limits.apply_threads,
+            limits.apply_round_bytes_max,
+            limits.sessions_max,
+            limits.session_answers_max,
+            limits.snapshot_chunk_bytes,
+            limits.snapshots_sent_max,
+            limits.snapshots_received_max,
+        ]
+        .contains(&0);
+        if none { wrong("no limit may be zero") } else { Ok(()) }
+    }
+}
+
+/// Every bound of a host.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Proposals that wait for the consensus thread, over all groups.
+    pub proposals_waiting_max: usize,
+    /// Bytes of those proposals.
+    pub proposals_waiting_bytes_max: usize,
+    /// Reads of one group that wait for a confirmation of leadership.
+    pub reads_waiting_max: usize,
+    /// Frames of other nodes that wait for the consensus thread; further ones are dropped.
+    pub messages_waiting_max: usize,
+    /// Bytes of those frames.
+    pub messages_waiting_bytes_max: usize,
+    /// Bytes of one group that may be on their way to the disk before it takes no more proposals.
+    pub persist_bytes_max: usize,
+    /// Bytes of a group's proposals that are not committed yet.
+    pub uncommitted_bytes_max: usize,
+    /// Committed bytes of a group that wait to be applied, before it takes no more entries.
+    pub apply_backlog_bytes_max: usize,
+    /// Threads that apply; each group is pinned to one.
+    pub apply_threads: usize,
+    /// Bytes written to the table by one apply round, after which it ends; one command may exceed
+    /// it.
+    pub apply_round_bytes_max: usize,
+    /// Sessions that a group remembers.
+    pub sessions_max: usize,
+    /// How long an idle session is remembered, in replicated time.
+    pub session_idle: Duration,
+    /// Answers that a session remembers beyond what its client acknowledged.
+    pub session_answers_max: usize,
+    /// Bytes of applied entries of a group after which its log is compacted.
+    pub compact_after_bytes: usize,
+    /// Applied entries of a group after which its log is compacted.
+    pub compact_after_entries: usize,
+    /// Bytes of applied entries that a compaction keeps for slow followers.
+    pub keep_bytes: usize,
+    /// Applied entries that a compaction keeps for slow followers.
+    pub keep_entries: usize,
+    /// Bytes of one piece of a snapshot; one pair may exceed it.
+    pub snapshot_chunk_bytes: usize,
+    /// Snapshots that the node sends at once.
+    pub snapshots_sent_max: usize,
+    /// Snapshots that the node receives at once.
+    pub snapshots_received_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            proposals_waiting_max: 16 << 10,
+            proposals_waiting_bytes_max: 64 << 20,
+            reads_waiting_max: 64 << 10,
+            messages_waiting_max: 4 << 10,
+            messages_waiting_bytes_max: 128 << 20,
+            persist_bytes_max: 64 << 20,
+            uncommitted_bytes_max: 64 << 20,
+            apply_backlog_bytes_max: 64 << 20,
+            apply_threads: 2,
+            apply_round_bytes_max: 4 << 20,
+            sessions_max: 100_000,
+            session_idle: Duration::from_secs(3600),
+            session_answers_max: 1024,
+            compact_after_bytes: 32 << 20,
+            compact_after_entries: 50_000,
+            keep_bytes: 16 << 20,
+            keep_entries: 10_000,
+            snapshot_chunk_bytes: 1 << 20,
+            snapshots_sent_max: 2,
+            snapshots_received_max: 4,
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! The handle of one group.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use bytes::Bytes;
+use onefold_table::SpaceView;
+use onefold_types::{GroupId, LogIndex, NodeId, SessionId, Term};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use crate::{ProposeError, ReadError, TransferError};
+
+/// Makes a command exactly-once: within a session, each sequence number is executed at most once,
+/// and a retry gets the first answer.
+///
+/// A client draws its session at random, numbers its commands from 1, and retries a command with
+/// the number that it had. A group forgets sessions that were idle for long
+/// ([`Limits::session_idle`](crate::Limits::session_idle)): a retry must not come later than that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SessionTag {
+    /// The session.
+    pub session: SessionId,
+    /// The number of the command within its session.
+    pub sequence: u64,
+    /// The client has the answers of all numbers below, or gave them up: the group forgets them.
+    pub acknowledged_below: u64,
+}
+
+/// How fresh a read must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Consistency {
+    /// Shows every write that was acknowledged anywhere before the read began (Raft dissertation,
+    /// section 6.4).
+    Linearizable,
+    /// Shows every write that was acknowledged longer ago than this.
+    BoundedStale(Duration),
+    /// Whatever this replica has applied.
+    Local,
+}
+
+/// What a replica is in its group (Raft paper, section 5.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Role {
+    /// Takes entries from the leader.
+    Follower,
+    /// Asks whether an election could be won.
+    PreCandidate,
+    /// Stands for election.
+    Candidate,
+    /// Orders the group's commands.
+    Leader,
+}
+
+/// A replica's view of its group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupStatus {
+    /// The group.
+    pub group: GroupId,
+    /// The node of this replica.
+    pub node: NodeId,
+    /// What the replica is.
+    pub role: Role,
+    /// The current term.
+    pub term: Term,
+    /// Who leads, if that is known.
+    pub leader: Option<NodeId>,
+    /// The last entry known to be committed.
+    pub commit: LogIndex,
+    /// The last entry that this replica has applied.
+    pub applied: LogIndex,
+    /// The last entry in this replica's log.
+    pub last: LogIndex,
+    /// The voting members.
+    pub voters: BTreeSet<NodeId>,
+    /// The members without a vote.
+    pub learners: BTreeSet<NodeId>,
+}
+
+/// Who leads a group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Leadership {
+    /// The leader, if one is known.
+    pub leader: Option<NodeId>,
+    /// The term.
+    pub term: Term,
+    /// Whether this replica is the leader.
+    pub is_self: bool,
+}
+
+/// A group on this node. Works the same on every node that hosts the group, leader or not. Cheap to
+/// clone.
+#[derive(Clone)]
+pub struct Group {}
+
+impl Group {
+    /// The group's number.
+    pub fn id(&self) -> GroupId {
+        todo!()
+    }
+
+    /// Replicates a command and answers what the state machine answered.
+    ///
+    /// Any node may propose: the command is forwarded to the leader, and waits for one up to the
+    /// deadline. With a session tag, attempts whose outcome is not known are repeated within the
+    /// deadline, and the command is executed once. Without one they end as
+    /// [`ProposeError::Unknown`].
+    ///
+    /// # Errors
+    /// See [`ProposeError`]; [`ProposeError::is_not_executed`] tells whether another attempt is
+    /// harmless.
+    pub async fn propose(
+        &self,
+        command: Bytes,
+        session: Option<SessionTag>,
+        deadline: Duration,
+    ) -> Result<Bytes, ProposeError> {
+        let _ = (command, session, deadline);
+        todo!()
+    }
+
+    /// A view of the group's state that is as fresh as `consistency` says. It does not change
+    /// later.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub async fn read(
+        &self,
+        consistency: Consistency,
+        deadline: Duration,
+    ) -> Result<SpaceView, ReadError> {
+        let _ = (consistency, deadline);
+        todo!()
+    }
+
+    /// The state that this replica has applied, as it is now.
+    pub fn view(&self) -> SpaceView {
+        todo!()
+    }
+
+    /// The last entry that this replica has applied: [`view`](Self::view) shows at least that.
+    pub fn applied(&self) -> LogIndex {
+        todo!()
+    }
+
+    /// Sees each advance of [`applied`](Self::applied).
+    pub fn applied_updates(&self) -> watch::Receiver<LogIndex> {
+        todo!()
+    }
+
+    /// What this replica knows of its group.
+    pub fn status(&self) -> GroupStatus {
+        todo!()
+    }
+
+    /// Sees each change of leadership.
+    pub fn leadership(&self) -> watch::Receiver<Leadership> {
+        todo!()
+    }
+
+    /// Whether this replica leads, as far as it knows: another one may have taken over already.
+    pub fn is_leader(&self) -> bool {
+        todo!()
+    }
+
+    /// Hands leadership to another voter and waits until it leads (Raft dissertation, section
+    /// 3.10).
+    ///
+    /// # Errors
+    /// See [`TransferError`].
+    pub async fn transfer_leadership(
+        &self,
+        to: NodeId,
+        deadline: Duration,
+    ) -> Result<(), TransferError> {
+        let _ = (to, deadline);
+        todo!()
+    }
+}
