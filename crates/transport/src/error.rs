@@ -158,9 +158,7 @@ const REMOTE_CODES: [(u16, RemoteCode); 14] = [
 
 impl From<u16> for RemoteCode {
     fn from(number: u16) -> Self {
-        let known = REMOTE_CODES
-            .iter()
-            .find(|(candidate, _)| *candidate == number);
+        let known = REMOTE_CODES.iter().find(|(candidate, _)| *candidate == number);
         known.map_or(Self::Unknown(number), |(_, code)| *code)
     }
 }
@@ -170,9 +168,7 @@ impl From<RemoteCode> for u16 {
         if let RemoteCode::Unknown(number) = code {
             return number;
         }
-        let known = REMOTE_CODES
-            .iter()
-            .find(|(_, candidate)| *candidate == code);
+        let known = REMOTE_CODES.iter().find(|(_, candidate)| *candidate == code);
         known.expect("every named code is in the table").0
     }
 }
@@ -192,11 +188,7 @@ pub struct RemoteError {
 impl RemoteError {
     /// An error without detail.
     pub fn new(code: RemoteCode, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-            detail: Bytes::new(),
-        }
+        Self { code, message: message.into(), detail: Bytes::new() }
     }
 
     /// The same error with the service's own typed error.
@@ -263,9 +255,6 @@ mod tests {
         let back: RemoteError = postcard::from_bytes(&bytes).expect("it was just serialized");
         assert_eq!(back, error);
         assert_eq!(back.detail::<u64>(), Some(2));
-        assert_eq!(
-            RemoteError::new(RemoteCode::Internal, "").detail::<u64>(),
-            None
-        );
+        assert_eq!(RemoteError::new(RemoteCode::Internal, "").detail::<u64>(), None);
     }
 }

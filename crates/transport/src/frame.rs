@@ -83,6 +83,12 @@ pub(crate) enum DecodeError {
     TooLarge { announced: u64, max: usize },
     #[error("the connection ended in the middle of a frame")]
     Truncated,
+    #[error("a frame of kind {0:?} has no place here")]
+    Unexpected(Kind),
+    #[error("request {0} is still under way and cannot start again")]
+    DuplicateRequest(u64),
+    #[error("the hello does not decode")]
+    Hello,
 }
 
 /// A frame's head and body are together larger than [`PAYLOAD_BYTES_MAX`].
@@ -176,21 +182,14 @@ impl Header {
         };
         let announced = u64::from(header.head_length) + u64::from(header.body_length);
         if announced > payload_max as u64 {
-            return Err(DecodeError::TooLarge {
-                announced,
-                max: payload_max,
-            });
+            return Err(DecodeError::TooLarge { announced, max: payload_max });
         }
         Ok(header)
     }
 
     /// Checks the payload (head, then body) that came after the header.
     pub(crate) fn check_payload(&self, payload: &[u8]) -> Result<(), DecodeError> {
-        assert_eq!(
-            payload.len(),
-            self.payload_length(),
-            "the reader cut the payload wrongly"
-        );
+        assert_eq!(payload.len(), self.payload_length(), "the reader cut the payload wrongly");
         if self.payload_checksum == crc32c(payload) {
             Ok(())
         } else {
@@ -199,10 +198,7 @@ impl Header {
     }
 
     fn encode(&self, into: &mut [u8]) {
-        assert!(
-            into.len() >= HEADER_BYTES,
-            "room for the header was left in front of the head"
-        );
+        assert!(into.len() >= HEADER_BYTES, "room for the header was left in front of the head");
         into[..4].copy_from_slice(&MAGIC);
         into[4..6].copy_from_slice(&VERSION.to_le_bytes());
         into[6] = self.kind as u8;
@@ -243,20 +239,14 @@ impl Frame {
         header.body_length = body.len() as u32;
         header.payload_checksum = crc32c_pair(&head[HEADER_BYTES..], &body);
         header.encode(&mut head);
-        Ok(Self {
-            prefix: head.into(),
-            body,
-        })
+        Ok(Self { prefix: head.into(), body })
     }
 
     /// A frame without a payload.
     pub(crate) fn bare(header: Header) -> Self {
         let mut prefix = vec![0; HEADER_BYTES];
         header.encode(&mut prefix);
-        Self {
-            prefix: prefix.into(),
-            body: Bytes::new(),
-        }
+        Self { prefix: prefix.into(), body: Bytes::new() }
     }
 
     /// Bytes on the wire.

@@ -84,39 +84,31 @@ pub enum Refusal {
 impl Refusal {
     /// The refusal that a dialler concludes from a listener's frame of another version.
     pub(crate) fn version_of_listener(listener: u16) -> Self {
-        Self::OtherVersion {
-            dialler: VERSION,
-            listener,
-        }
+        Self::OtherVersion { dialler: VERSION, listener }
     }
 }
 
 /// Whether a process with identity `own` may talk to one that said `theirs`. `own_process` is the
-/// number of the own process; `own_dials` says which of the two opened the connection.
+/// number of the own process, `expected` the node that the dialler wants; `own_dials` says which of
+/// the two opened the connection.
 pub(crate) fn check(
     own: Identity,
     own_process: u64,
     theirs: &Hello,
+    expected: Option<NodeId>,
     own_dials: bool,
 ) -> Result<(), Refusal> {
     if let (Some(ours), Some(other)) = (own.cluster, theirs.cluster)
         && ours != other
     {
-        let (dialler, listener) = if own_dials {
-            (ours, other)
-        } else {
-            (other, ours)
-        };
+        let (dialler, listener) = if own_dials { (ours, other) } else { (other, ours) };
         return Err(Refusal::OtherCluster { dialler, listener });
     }
     let listener = if own_dials { theirs.node } else { own.node };
-    if let Some(expected) = theirs.expected
+    if let Some(expected) = expected
         && listener != Some(expected)
     {
-        return Err(Refusal::WrongNode {
-            expected,
-            actual: listener,
-        });
+        return Err(Refusal::WrongNode { expected, actual: listener });
     }
     if let Some(node) = own.node
         && theirs.node == Some(node)

@@ -15,17 +15,11 @@ pub struct Identity {
 
 impl Identity {
     /// The identity of a process that is no node.
-    pub const CLIENT: Self = Self {
-        cluster: None,
-        node: None,
-    };
+    pub const CLIENT: Self = Self { cluster: None, node: None };
 
     /// The identity of a node of a cluster.
     pub const fn node(cluster: ClusterId, node: NodeId) -> Self {
-        Self {
-            cluster: Some(cluster),
-            node: Some(node),
-        }
+        Self { cluster: Some(cluster), node: Some(node) }
     }
 }
 
@@ -44,10 +38,7 @@ impl IdentityCell {
     /// A cell with a first identity. Draws the random number that tells this process from another
     /// one that claims the same node.
     pub fn new(identity: Identity) -> Self {
-        Self {
-            current: watch::Sender::new(identity),
-            process: rand::random(),
-        }
+        Self { current: watch::Sender::new(identity), process: rand::random() }
     }
 
     /// The identity now.

@@ -14,16 +14,20 @@
 //! see [`CallError::is_unsent`]), hold an unbounded queue, or let a malformed frame do more than end
 //! the connection that it came on.
 
+mod connection;
 mod error;
 mod frame;
 mod hello;
 mod identity;
 mod limits;
+mod link;
 mod method;
 mod peers;
 mod router;
 mod server;
+mod session;
 mod status;
+mod wire;
 
 pub use error::{CallError, RemoteCode, RemoteError, ServeError};
 pub use hello::Refusal;

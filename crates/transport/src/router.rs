@@ -69,12 +69,7 @@ impl Router {
             })
         });
         let before = self.calls.insert(M::ID, erased);
-        assert!(
-            before.is_none(),
-            "method {} ({}) has two handlers",
-            M::ID,
-            M::NAME
-        );
+        assert!(before.is_none(), "method {} ({}) has two handlers", M::ID, M::NAME);
     }
 
     /// Has `handler` take the one-way messages numbered `method`, with the node that sent each.
@@ -90,10 +85,7 @@ impl Router {
         handler: impl Fn(NodeId, Bytes) + Send + Sync + 'static,
     ) {
         let before = self.one_ways.insert(method, Arc::new(handler));
-        assert!(
-            before.is_none(),
-            "one-way message {method} has two handlers"
-        );
+        assert!(before.is_none(), "one-way message {method} has two handlers");
     }
 
     pub(crate) fn call_handler(&self, method: MethodId) -> Option<&CallHandler> {

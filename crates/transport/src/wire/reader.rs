@@ -1,0 +1,112 @@
+//! Frames out of a byte stream, each checked before a byte of it is believed.
+
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+use super::{Activity, End};
+use crate::TransportStatus;
+use crate::frame::{DecodeError, HEADER_BYTES, Header};
+
+/// Bytes that a read asks for when no large frame is under way.
+const READ_BYTES: usize = 64 << 10;
+/// Free room below which the buffer is renewed instead of being filled up by tiny reads.
+const READ_ROOM_MIN: usize = 4 << 10;
+
+/// Reads frames. A payload is handed out as slices of the buffer that the socket was read into.
+pub(crate) struct FrameReader<R> {
+    stream: R,
+    buffer: BytesMut,
+    payload_max: usize,
+    activity: Arc<Activity>,
+    status: Arc<TransportStatus>,
+}
+
+impl<R: AsyncRead + Unpin> FrameReader<R> {
+    pub(crate) fn new(
+        stream: R,
+        payload_max: usize,
+        activity: Arc<Activity>,
+        status: Arc<TransportStatus>,
+    ) -> Self {
+        Self { stream, buffer: BytesMut::new(), payload_max, activity, status }
+    }
+
+    /// From now on, accepts frames with at most `payload_max` bytes of payload.
+    pub(crate) fn set_payload_max(&mut self, payload_max: usize) {
+        self.payload_max = payload_max;
+    }
+
+    /// The next frame's header. Its payload must be taken or skipped before the next call.
+    pub(crate) async fn header(&mut self) -> Result<Header, End> {
+        while self.buffer.len() < HEADER_BYTES {
+            let between_frames = self.buffer.is_empty();
+            if self.read(HEADER_BYTES).await? == 0 {
+                return Err(if between_frames {
+                    End::Closed
+                } else {
+                    DecodeError::Truncated.into()
+                });
+            }
+        }
+        let bytes = self.buffer.first_chunk().expect("the loop waited for a whole header");
+        let header = Header::decode(bytes, self.payload_max)?;
+        self.buffer.advance(HEADER_BYTES);
+        self.status.frames_received_total.increment();
+        Ok(header)
+    }
+
+    /// The head and the body that follow a header.
+    pub(crate) async fn payload(&mut self, header: &Header) -> Result<(Bytes, Bytes), End> {
+        let length = header.payload_length();
+        while self.buffer.len() < length {
+            if self.read(length).await? == 0 {
+                return Err(DecodeError::Truncated.into());
+            }
+        }
+        let mut body = self.buffer.split_to(length).freeze();
+        header.check_payload(&body)?;
+        let head = body.split_to(header.head_length());
+        Ok((head, body))
+    }
+
+    /// Passes over the payload that follows a header without holding it in memory.
+    pub(crate) async fn skip(&mut self, header: &Header) -> Result<(), End> {
+        let mut left = header.payload_length();
+        loop {
+            let here = left.min(self.buffer.len());
+            self.buffer.advance(here);
+            left -= here;
+            if left == 0 {
+                return Ok(());
+            }
+            if self.read(1).await? == 0 {
+                return Err(DecodeError::Truncated.into());
+            }
+        }
+    }
+
+    /// Reads to the end and keeps nothing.
+    pub(crate) async fn drain(&mut self) -> Result<(), End> {
+        loop {
+            self.buffer.clear();
+            if self.read(1).await? == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reads once, after making sure that the buffer can grow to `length` bytes.
+    async fn read(&mut self, length: usize) -> Result<usize, End> {
+        let missing = length.saturating_sub(self.buffer.len());
+        let room = self.buffer.capacity() - self.buffer.len();
+        if room < missing.max(READ_ROOM_MIN) {
+            self.buffer.reserve(missing.max(READ_BYTES));
+        }
+        let count = self.stream.read_buf(&mut self.buffer).await?;
+        self.activity.received(count);
+        self.status.bytes_received_total.add(count as u64);
+        Ok(count)
+    }
+}
