@@ -1,1 +1,63 @@
-//! placeholder
+//! Raft consensus as a pure state machine: no clock, no disk, no network, no thread, no random
+//! source but a seed. The same inputs give the same outputs, byte for byte, so the code that serves
+//! users is the code that the simulator runs.
+//!
+//! ```text
+//!            Tick  Message  Propose  ReadIndex  Persisted  Applied  Compact  ...
+//!              │      │        │         │          │         │        │
+//!              ▼      ▼        ▼         ▼          ▼         ▼        ▼
+//!            ┌──────────────────────────────────────────────────────────┐
+//!            │ Raft::step      election · replication · read · snapshot  │
+//!            │                 log (retained entries) · progress · quorum│
+//!            └──────────────────────────────────────────────────────────┘
+//!              │       │         │           │             │         │
+//!              ▼       ▼         ▼           ▼             ▼         ▼
+//!           messages persist committed  read_states  send/install  role_change
+//!                                                      snapshot       (Raft::take_output)
+//! ```
+//!
+//! # What the driver owes the core
+//!
+//! 1. Carry out every [`Persist`] in the order given, each one atomically, and step
+//!    [`Input::Persisted`] with its sequence number once it is durable. That is the whole durability
+//!    contract: messages that promise something (votes, acknowledgements of entries) stay inside the
+//!    core until the writes that they depend on were reported durable, so a driver cannot send one
+//!    too early. All messages in [`Output`] may be sent at once, before the writes beside them.
+//! 2. Apply [`Output::committed`] in order and step [`Input::Applied`]. Entries are handed out only
+//!    when they are committed *and* durable on this node, so a state machine is never ahead of its
+//!    own log, save for a snapshot that was installed.
+//! 3. After a restart give back what was durable as [`Restored`].
+//! 4. Move snapshot data itself; see [`Output::send_snapshot`] and [`Output::install_snapshot`].
+//!
+//! Messages may be lost, duplicated, delayed and reordered; no input that a network can produce
+//! panics. A violated invariant of the protocol itself panics, because serving on would serve wrong
+//! data.
+//!
+//! Sections cited as "§5.2" are those of *In Search of an Understandable Consensus Algorithm
+//! (Extended Version)*, Ongaro and Ousterhout; those cited as "dissertation" are of *Consensus:
+//! Bridging Theory and Practice*, Ongaro, 2014.
+
+mod config;
+mod election;
+mod entry;
+mod log;
+mod message;
+mod output;
+mod persistence;
+mod progress;
+mod quorum;
+mod raft;
+mod random;
+mod read;
+mod replication;
+mod snapshot;
+mod status;
+mod transfer;
+
+pub use config::{Config, ConfigError, Restored};
+pub use entry::{Entry, HardState, Membership, Payload, SnapshotMark};
+pub use message::{Body, Message};
+pub use output::{Output, ReadId, ReadState, RoleChange};
+pub use persistence::{Persist, PersistSequence};
+pub use raft::{Input, Raft, SnapshotOutcome, StepError, Stepped};
+pub use status::{FollowerMode, FollowerStatus, Role, Status};

@@ -1,0 +1,168 @@
+//! Settings, and what a driver loads from disk.
+
+use onefold_types::{GroupId, LogIndex, NodeId, Term};
+use thiserror::Error;
+
+use crate::entry::{Entry, HardState, SnapshotMark};
+
+/// Settings of one group on one node. Time is counted in ticks; the driver says how long one is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// This node.
+    pub id: NodeId,
+    /// The group.
+    pub group: GroupId,
+    /// A follower that hears nothing stands for election after a random time in
+    /// `[election_ticks, 2 * election_ticks)` (§5.2); a leader that does not hear from a majority
+    /// for `election_ticks` steps down. Must be more than `heartbeat_ticks`.
+    pub election_ticks: u32,
+    /// Ticks between heartbeats, at least 1.
+    pub heartbeat_ticks: u32,
+    /// Seeds the random election timeouts, together with `id` and `group`.
+    pub seed: u64,
+    /// Most appends that are sent to one follower and not yet answered.
+    pub inflight_messages_max: usize,
+    /// Most bytes of entries that are sent to one follower and not yet answered; one append may
+    /// go over it.
+    pub inflight_bytes_max: usize,
+    /// Most bytes of entries in one append; one entry alone may go over it.
+    pub append_bytes_max: usize,
+    /// Most bytes of entries that a leader holds uncommitted before it refuses proposals as
+    /// overloaded; one batch on an idle leader may go over it.
+    pub uncommitted_bytes_max: usize,
+    /// Most bytes of entries handed out and not yet applied; one entry may go over it.
+    pub unapplied_bytes_max: usize,
+    /// Most reads that wait for confirmation.
+    pub reads_pending_max: usize,
+    /// A leader of more than one voter whose oldest unfinished write is older than this steps down.
+    pub disk_stall_ticks: u32,
+}
+
+impl Config {
+    /// Settings that suit a tick of some ten milliseconds and commands of up to a few megabytes.
+    pub fn new(id: NodeId, group: GroupId, seed: u64) -> Self {
+        Self {
+            id,
+            group,
+            election_ticks: 15,
+            heartbeat_ticks: 3,
+            seed,
+            inflight_messages_max: 256,
+            inflight_bytes_max: 32 << 20,
+            append_bytes_max: 1 << 20,
+            uncommitted_bytes_max: 64 << 20,
+            unapplied_bytes_max: 32 << 20,
+            reads_pending_max: 65_536,
+            disk_stall_ticks: 150,
+        }
+    }
+
+    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
+        if self.heartbeat_ticks == 0 {
+            return Err(ConfigError::Zero { setting: "heartbeat_ticks" });
+        }
+        if self.election_ticks <= self.heartbeat_ticks {
+            return Err(ConfigError::ElectionTooShort {
+                election_ticks: self.election_ticks,
+                heartbeat_ticks: self.heartbeat_ticks,
+            });
+        }
+        let positive = [
+            ("inflight_messages_max", self.inflight_messages_max),
+            ("inflight_bytes_max", self.inflight_bytes_max),
+            ("append_bytes_max", self.append_bytes_max),
+            ("uncommitted_bytes_max", self.uncommitted_bytes_max),
+            ("unapplied_bytes_max", self.unapplied_bytes_max),
+            ("reads_pending_max", self.reads_pending_max),
+            ("disk_stall_ticks", self.disk_stall_ticks as usize),
+        ];
+        match positive.into_iter().find(|(_, value)| *value == 0) {
+            Some((setting, _)) => Err(ConfigError::Zero { setting }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What was durable when the node started.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Restored {
+    /// The last hard state that was persisted; the default for a new group.
+    pub hard_state: HardState,
+    /// The mark from which the log goes on: that of the log, or that of the state machine's
+    /// installed snapshot if it is further. [`SnapshotMark::initial`] for a new group.
+    pub snapshot: SnapshotMark,
+    /// The log's entries, contiguous. They may start before `snapshot.index`: what the snapshot
+    /// covers is dropped, and if they do not contain its last entry, so is what follows (§7).
+    pub entries: Vec<Entry>,
+    /// The last index that the state machine has applied; at least `snapshot.index`.
+    pub applied: LogIndex,
+}
+
+/// Why a core cannot start.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ConfigError {
+    /// A limit of zero would stop everything.
+    #[error("the setting {setting} is 0, which would stop the group; give it at least 1")]
+    Zero {
+        /// Its name.
+        setting: &'static str,
+    },
+    /// Followers would stand for election between two heartbeats.
+    #[error(
+        "election_ticks ({election_ticks}) must be more than heartbeat_ticks ({heartbeat_ticks}), \
+         better ten times as much"
+    )]
+    ElectionTooShort {
+        /// As configured.
+        election_ticks: u32,
+        /// As configured.
+        heartbeat_ticks: u32,
+    },
+    /// Nobody could vote.
+    #[error("the group has no voters; give the initial membership in the snapshot mark")]
+    NoVoters,
+    /// The entries have a hole or go backwards.
+    #[error(
+        "the restored log is not contiguous at index {index}: its file is damaged; rebuild this \
+         replica from its peers"
+    )]
+    LogNotContiguous {
+        /// The first entry out of place.
+        index: LogIndex,
+    },
+    /// The hard state is older than the log.
+    #[error(
+        "the restored term {term} is before the log's last term {last_term}: the hard state was \
+         lost; rebuild this replica from its peers"
+    )]
+    TermLost {
+        /// Of the hard state.
+        term: Term,
+        /// Of the last entry.
+        last_term: Term,
+    },
+    /// The log ends before what it acknowledged.
+    #[error(
+        "the restored log ends at {last_index}, before {what} {index}: its end was lost; rebuild \
+         this replica from its peers"
+    )]
+    LogEndLost {
+        /// The log's last index.
+        last_index: LogIndex,
+        /// What lies after it.
+        what: &'static str,
+        /// Where that is.
+        index: LogIndex,
+    },
+    /// The state machine is older than the log's first entry.
+    #[error(
+        "the state machine has applied {applied}, but the log starts after {snapshot}: the state \
+         was lost; rebuild this replica from its peers"
+    )]
+    StateLost {
+        /// The last applied index.
+        applied: LogIndex,
+        /// The index of the snapshot mark.
+        snapshot: LogIndex,
+    },
+}

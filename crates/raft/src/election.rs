@@ -1,0 +1,235 @@
+//! Leader election (§5.2, §5.4.1), pre-vote and check-quorum (dissertation, sections 6.2 and 9.6).
+
+use onefold_types::{LogIndex, NodeId, Term};
+
+use crate::{
+    entry::{Entry, Payload},
+    message::Body,
+    progress::Progress,
+    quorum::{self, Tally},
+    raft::Raft,
+    status::Role,
+};
+
+impl Raft {
+    /// Draws a new random timeout (§5.2: split votes are rare and resolve themselves).
+    pub(crate) fn restart_election_timer(&mut self) {
+        let base = self.config.election_ticks;
+        self.election_elapsed = 0;
+        self.election_timeout = base + self.random.below(base);
+    }
+
+    pub(crate) fn tick_election(&mut self) {
+        self.election_elapsed = self.election_elapsed.saturating_add(1);
+        if self.election_elapsed >= self.election_timeout {
+            self.restart_election_timer();
+            self.campaign_now();
+        }
+    }
+
+    /// Whether a live leader was heard less than an election timeout ago. Such servers ignore
+    /// candidates, so that a server which merely lost touch cannot depose a working leader.
+    fn hears_leader(&self) -> bool {
+        self.leader.is_some() && self.election_elapsed < self.config.election_ticks
+    }
+
+    pub(crate) fn ignores_newer_term(&self, body: &Body) -> bool {
+        match body {
+            Body::RequestPreVote { .. } | Body::RequestVote { transfer: false, .. } => {
+                self.hears_leader()
+            }
+            _ => false,
+        }
+    }
+
+    fn may_campaign(&self) -> bool {
+        self.role != Role::Leader
+            && self.membership.voters.contains(&self.config.id)
+            && self.installing.is_none()
+            && !self.is_disk_stalled()
+    }
+
+    /// Whether a write has been under way for too long to lead with this disk.
+    pub(crate) fn is_disk_stalled(&self) -> bool {
+        let limit = u64::from(self.config.disk_stall_ticks);
+        self.persistence.oldest_tick().is_some_and(|issued| self.ticks - issued > limit)
+    }
+
+    /// Asks for pre-votes, then, with a majority of them, stands for election.
+    pub(crate) fn campaign_now(&mut self) {
+        if !self.may_campaign() {
+            return;
+        }
+        self.restart_election_timer();
+        self.role = Role::PreCandidate;
+        self.leader = None;
+        self.votes.clear();
+        let (last_index, last_term) = (self.log.last_index(), self.log.last_term());
+        let term = self.term.next();
+        for peer in self.peers_that_vote() {
+            self.send_in_term(peer, term, Body::RequestPreVote { last_index, last_term });
+        }
+        self.receive_pre_vote(self.config.id, term, true);
+    }
+
+    /// Stands for election in a new term (§5.2). The requests leave once term and vote are
+    /// durable: a server that forgot them could be elected by answers to its former self.
+    pub(crate) fn stand_for_election(&mut self, transfer: bool) {
+        if !self.may_campaign() {
+            return;
+        }
+        self.restart_election_timer();
+        self.role = Role::Candidate;
+        self.term = self.term.next();
+        self.vote = Some(self.config.id);
+        self.leader = None;
+        self.votes.clear();
+        let (last_index, last_term) = (self.log.last_index(), self.log.last_term());
+        for peer in self.peers_that_vote() {
+            let request = Body::RequestVote { last_index, last_term, transfer };
+            self.send_when_durable(peer, request);
+        }
+        self.send_when_durable(self.config.id, Body::VoteResponse { granted: true });
+    }
+
+    pub(crate) fn receive_pre_vote_request(
+        &mut self,
+        from: NodeId,
+        term: Term,
+        last_index: LogIndex,
+        last_term: Term,
+    ) {
+        let is_free = term > self.term || self.can_vote_for(from);
+        if is_free && self.log.is_up_to_date(last_index, last_term) {
+            self.send_in_term(from, term, Body::PreVoteResponse { granted: true });
+        } else {
+            self.send(from, Body::PreVoteResponse { granted: false });
+        }
+    }
+
+    /// A pre-vote counts for the term after the current one.
+    pub(crate) fn receive_pre_vote(&mut self, from: NodeId, term: Term, granted: bool) {
+        let is_current = if granted { term == self.term.next() } else { term == self.term };
+        if self.role != Role::PreCandidate || !is_current {
+            return;
+        }
+        self.votes.entry(from).or_insert(granted);
+        match quorum::tally(&self.membership.voters, &self.votes) {
+            Tally::Won => self.stand_for_election(false),
+            Tally::Lost => self.become_follower(self.term, None),
+            Tally::Open => {}
+        }
+    }
+
+    fn can_vote_for(&self, candidate: NodeId) -> bool {
+        match self.vote {
+            Some(vote) => vote == candidate,
+            None => self.leader.is_none(),
+        }
+    }
+
+    /// At most one vote a term, first come first served, and only for a log that is at least as
+    /// up to date (§5.2, §5.4.1).
+    pub(crate) fn receive_vote_request(
+        &mut self,
+        from: NodeId,
+        last_index: LogIndex,
+        last_term: Term,
+    ) {
+        let granted = self.can_vote_for(from) && self.log.is_up_to_date(last_index, last_term);
+        if granted {
+            if self.role == Role::PreCandidate {
+                self.become_follower(self.term, None);
+            }
+            self.vote = Some(from);
+            self.election_elapsed = 0;
+        }
+        self.send_when_durable(from, Body::VoteResponse { granted });
+    }
+
+    pub(crate) fn receive_vote(&mut self, from: NodeId, granted: bool) {
+        if self.role != Role::Candidate {
+            return;
+        }
+        self.votes.entry(from).or_insert(granted);
+        match quorum::tally(&self.membership.voters, &self.votes) {
+            Tally::Won => self.become_leader(),
+            Tally::Lost => self.become_follower(self.term, None),
+            Tally::Open => {}
+        }
+    }
+
+    pub(crate) fn become_follower(&mut self, term: Term, leader: Option<NodeId>) {
+        assert!(term >= self.term, "the term never goes back");
+        if term > self.term {
+            self.term = term;
+            self.vote = None;
+        }
+        if self.role == Role::Leader {
+            self.fail_reads();
+        }
+        self.role = Role::Follower;
+        self.leader = leader;
+        self.votes.clear();
+        self.progress.clear();
+        self.transferee = None;
+        self.restart_election_timer();
+    }
+
+    /// §5.2, and §8: a new leader appends an empty entry, whose commit tells it what is committed.
+    fn become_leader(&mut self) {
+        assert_eq!(self.role, Role::Candidate, "only a candidate is elected");
+        assert_eq!(self.vote, Some(self.config.id), "a candidate voted for itself");
+        self.role = Role::Leader;
+        self.leader = Some(self.config.id);
+        self.election_elapsed = 0;
+        self.heartbeat_elapsed = 0;
+        self.term_start = self.log.last_index().next();
+        let next = self.term_start;
+        self.progress = self.peers().into_iter().map(|id| (id, Progress::new(next))).collect();
+        let index = self.term_start;
+        self.log.append(Entry { term: self.term, index, payload: Payload::Empty });
+        self.uncommitted_bytes = self.log.bytes_between(self.commit.next(), index);
+    }
+
+    pub(crate) fn tick_leader(&mut self) {
+        self.election_elapsed = self.election_elapsed.saturating_add(1);
+        self.heartbeat_elapsed = self.heartbeat_elapsed.saturating_add(1);
+        if self.election_elapsed >= self.config.election_ticks {
+            self.election_elapsed = 0;
+            self.transferee = None;
+            if !self.take_quorum_check() {
+                self.become_follower(self.term, None);
+                return;
+            }
+        }
+        // Its own disk is not needed to commit, but everything after the commit waits for it.
+        if self.is_disk_stalled() && !self.is_only_voter() {
+            self.become_follower(self.term, None);
+            return;
+        }
+        if self.heartbeat_elapsed >= self.config.heartbeat_ticks {
+            self.heartbeat_elapsed = 0;
+            self.heartbeat_due();
+        }
+    }
+
+    /// Whether a majority was heard of since the last check.
+    fn take_quorum_check(&mut self) -> bool {
+        let active = quorum::reached(&self.membership.voters, |id| {
+            id == self.config.id || self.progress.get(&id).is_some_and(|p| p.recent_active)
+        });
+        for progress in self.progress.values_mut() {
+            progress.recent_active = false;
+        }
+        active == Some(true)
+    }
+
+    fn peers_that_vote(&self) -> Vec<NodeId> {
+        self.membership.voters.iter().copied().filter(|&id| id != self.config.id).collect()
+    }
+
+    fn send_in_term(&mut self, to: NodeId, term: Term, body: Body) {
+        self.output.messages.push((to, crate::message::Message { term, body }));
+    }
+}
