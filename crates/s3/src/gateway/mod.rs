@@ -1,0 +1,73 @@
+//! The operations, each over [`FileSystem`]. One file a family; this one is the table of contents.
+//!
+//! Nothing in here knows of signatures, sockets or limits on time: the layers above did that.
+
+mod buckets;
+pub(crate) mod convert;
+mod copy;
+mod delete;
+mod download;
+mod listing;
+mod multipart;
+mod read;
+mod upload;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use onefold_files::FileSystem;
+use s3s::dto::*;
+use s3s::{S3, S3Request, S3Response, S3Result};
+
+use crate::admission::Admission;
+
+/// S3 over a file system. What is not listed below answers `NotImplemented`.
+#[derive(Clone)]
+pub(crate) struct Gateway {
+    files: Arc<dyn FileSystem>,
+    admission: Arc<Admission>,
+}
+
+impl Gateway {
+    pub(crate) fn new(files: Arc<dyn FileSystem>, admission: Arc<Admission>) -> Self {
+        Self { files, admission }
+    }
+}
+
+macro_rules! operations {
+    ($($name:ident: $input:ident -> $output:ident = $module:ident;)*) => {
+        #[async_trait]
+        impl S3 for Gateway {
+            $(async fn $name(
+                &self,
+                request: S3Request<$input>,
+            ) -> S3Result<S3Response<$output>> {
+                $module::$name(self, request).await
+            })*
+        }
+    };
+}
+
+operations! {
+    list_buckets: ListBucketsInput -> ListBucketsOutput = buckets;
+    create_bucket: CreateBucketInput -> CreateBucketOutput = buckets;
+    delete_bucket: DeleteBucketInput -> DeleteBucketOutput = buckets;
+    head_bucket: HeadBucketInput -> HeadBucketOutput = buckets;
+    get_bucket_location: GetBucketLocationInput -> GetBucketLocationOutput = buckets;
+    list_objects: ListObjectsInput -> ListObjectsOutput = listing;
+    list_objects_v2: ListObjectsV2Input -> ListObjectsV2Output = listing;
+    get_object: GetObjectInput -> GetObjectOutput = read;
+    head_object: HeadObjectInput -> HeadObjectOutput = read;
+    put_object: PutObjectInput -> PutObjectOutput = upload;
+    copy_object: CopyObjectInput -> CopyObjectOutput = copy;
+    delete_object: DeleteObjectInput -> DeleteObjectOutput = delete;
+    delete_objects: DeleteObjectsInput -> DeleteObjectsOutput = delete;
+    create_multipart_upload: CreateMultipartUploadInput -> CreateMultipartUploadOutput = multipart;
+    upload_part: UploadPartInput -> UploadPartOutput = upload;
+    upload_part_copy: UploadPartCopyInput -> UploadPartCopyOutput = copy;
+    complete_multipart_upload:
+        CompleteMultipartUploadInput -> CompleteMultipartUploadOutput = multipart;
+    abort_multipart_upload: AbortMultipartUploadInput -> AbortMultipartUploadOutput = multipart;
+    list_parts: ListPartsInput -> ListPartsOutput = multipart;
+    list_multipart_uploads: ListMultipartUploadsInput -> ListMultipartUploadsOutput = multipart;
+}
