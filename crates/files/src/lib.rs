@@ -13,6 +13,7 @@
 
 mod api;
 mod etag;
+mod namespace;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
@@ -22,3 +23,4 @@ pub use api::{
     ListRequest, PartInfo, PartPage, RangeSource, ServerUsage, Split, SplitPage, SplitRequest,
     UploadInfo, UploadPage, Usage, limits, validate_bucket_name, validate_key,
 };
+pub use namespace::{ChunkRecord, ChunkState, Content, Extent, Namespace};

@@ -457,20 +457,22 @@ impl FileSystem for MemoryFiles {
             return Err(FilesError::InvalidPartOrder);
         }
         let mut data = BytesMut::new();
-        let mut etags = Vec::new();
-        for (place, (number, etag)) in parts.iter().enumerate() {
+        let (mut etags, mut sizes) = (Vec::new(), Vec::new());
+        for (number, etag) in parts {
             let number = *number;
             let Some((part, bytes)) = found.parts.get(&number).filter(|(p, _)| p.etag == *etag)
             else {
                 let reason = "it was not uploaded, or its ETag is another".to_owned();
                 return Err(FilesError::InvalidPart { number, reason });
             };
-            if part.size < limits::PART_BYTES_MIN && place + 1 < parts.len() {
-                let (bytes, minimum) = (part.size, limits::PART_BYTES_MIN);
-                return Err(FilesError::PartTooSmall { number, bytes, minimum });
-            }
+            sizes.push((number, part.size));
             data.extend_from_slice(bytes);
             etags.push(part.etag.as_str());
+        }
+        let minimum = limits::PART_BYTES_MIN;
+        let small = sizes.iter().rev().skip(1).rev().find(|(_, bytes)| *bytes < minimum);
+        if let Some(&(number, bytes)) = small {
+            return Err(FilesError::PartTooSmall { number, bytes, minimum });
         }
         let etag = options.etag.unwrap_or_else(|| etag::multipart(etags.into_iter()));
         let CreateOptions { mut attributes, condition: created_with } = found.options.clone();
