@@ -41,8 +41,15 @@ struct Shared {
 #[derive(Default)]
 struct Calls {
     waiting: BTreeMap<u64, Waiting>,
-    /// Why the connection ended, once it has.
-    ended: Option<String>,
+    ended: Option<Ended>,
+}
+
+/// That a connection ended.
+#[derive(Clone)]
+pub(crate) struct Ended {
+    pub(crate) reason: String,
+    /// Whether this side closed it because nobody used it.
+    pub(crate) unused: bool,
 }
 
 struct Waiting {
@@ -107,8 +114,8 @@ impl Connection {
         Arc::new(connection)
     }
 
-    /// Why the connection ended, once it has.
-    pub(crate) fn ended(&self) -> Option<String> {
+    /// How the connection ended, once it has.
+    pub(crate) fn ended(&self) -> Option<Ended> {
         lock(&self.shared.calls).ended.clone()
     }
 
@@ -194,7 +201,7 @@ impl<'a> InFlight<'a> {
         connection.shared.status.calls_total.increment();
         connection.shared.status.calls_in_flight.increment();
         let mut calls = lock(&connection.shared.calls);
-        if let Some(reason) = calls.ended.clone() {
+        if let Some(Ended { reason, .. }) = calls.ended.clone() {
             // The receiver is at hand, two lines up: it cannot be gone.
             let _ = answer.send(Reply::Ended { reason, unsent: true });
         } else {
@@ -252,14 +259,16 @@ impl Shared {
     }
 
     /// Answers all calls that still wait.
-    fn end(&self, reason: &str) {
+    fn end(&self, end: &End) {
+        let reason = end.to_string();
         let waiting = {
             let mut calls = lock(&self.calls);
-            calls.ended = Some(reason.to_owned());
+            let unused = matches!(end, End::Unused);
+            calls.ended = Some(Ended { reason: reason.clone(), unused });
             std::mem::take(&mut calls.waiting)
         };
         for (_, Waiting { answer, started }) in waiting {
-            let _ = answer.send(Reply::Ended { reason: reason.to_owned(), unsent: !started });
+            let _ = answer.send(Reply::Ended { reason: reason.clone(), unsent: !started });
         }
     }
 }
@@ -297,7 +306,7 @@ async fn drive(
         }
         _ => tracing::debug!(%address, %peer, ?class, %end, "closed a connection"),
     }
-    shared.end(&end.to_string());
+    shared.end(&end);
     queue.close();
     while let Ok(outgoing) = queue.try_recv() {
         if outgoing.one_way {

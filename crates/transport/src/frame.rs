@@ -278,3 +278,126 @@ fn crc32c_pair(first: &[u8], second: &[u8]) -> u32 {
     digest.update(second);
     digest.finalize() as u32
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn decode(bytes: &[u8]) -> Result<Header, DecodeError> {
+        let header = bytes.first_chunk().ok_or(DecodeError::Truncated)?;
+        Header::decode(header, PAYLOAD_BYTES_MAX)
+    }
+
+    /// A frame's bytes, as the socket carries them.
+    fn wire(frame: &Frame) -> Vec<u8> {
+        [frame.prefix.as_ref(), &frame.body].concat()
+    }
+
+    fn any_kind() -> impl Strategy<Value = Kind> {
+        prop::sample::select(Kind::ALL.as_slice())
+    }
+
+    fn any_frame() -> impl Strategy<Value = (Header, Frame)> {
+        let payload = || prop::collection::vec(any::<u8>(), 0..200);
+        let numbers = (any::<u16>(), any::<u64>(), any::<u32>());
+        (any_kind(), numbers, payload(), payload()).prop_map(|(kind, numbers, head, body)| {
+            let (method, request, timeout_ms) = numbers;
+            let header =
+                Header::new(kind).method(MethodId(method)).request(request).timeout_ms(timeout_ms);
+            let head = [empty_head(), head].concat();
+            let frame = Frame::seal(header, head, body.into()).expect("small enough");
+            (header, frame)
+        })
+    }
+
+    #[test]
+    fn the_layout_is_the_documented_one() {
+        let header = Header::new(Kind::Request)
+            .method(MethodId(0x0807))
+            .request(0x1817_1615_1413_1211)
+            .timeout_ms(0x0F0E_0D0C);
+        let head = [empty_head(), b"head".to_vec()].concat();
+        let frame = Frame::seal(header, head, Bytes::from_static(b"12345")).expect("small enough");
+        let bytes = wire(&frame);
+        assert_eq!(bytes.len(), frame.len());
+        assert_eq!(bytes[..4], *b"1FLD");
+        assert_eq!(bytes[4..8], [1, 0, 4, 0], "version, kind, reserved");
+        assert_eq!(bytes[8..12], [0x07, 0x08, 0, 0], "method, reserved");
+        assert_eq!(bytes[12..16], [0x0C, 0x0D, 0x0E, 0x0F], "milliseconds left");
+        assert_eq!(bytes[16..24], [0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18], "request");
+        assert_eq!(bytes[24..32], [4, 0, 0, 0, 5, 0, 0, 0], "lengths");
+        assert_eq!(bytes[32..36], crc32c(b"head12345").to_le_bytes());
+        assert_eq!(bytes[36..40], crc32c(&bytes[..36]).to_le_bytes());
+        assert_eq!(bytes[40..], *b"head12345");
+    }
+
+    #[test]
+    fn the_checksum_is_crc32c() {
+        // The check value of CRC-32/ISCSI in the catalogue of parametrised CRC algorithms.
+        assert_eq!(crc32c(b"123456789"), 0xE306_9283);
+        assert_eq!(crc32c_pair(b"1234", b"56789"), 0xE306_9283);
+    }
+
+    #[test]
+    fn a_payload_may_fill_a_frame_but_not_more() {
+        let header = Header::new(Kind::Response);
+        let full = Frame::seal(header, empty_head(), vec![0; PAYLOAD_BYTES_MAX].into());
+        assert_eq!(full.map(|frame| frame.len()), Ok(FRAME_BYTES_MAX));
+        let bytes = PAYLOAD_BYTES_MAX + 1;
+        let over = Frame::seal(header, empty_head(), vec![0; bytes].into());
+        assert_eq!(over.err(), Some(TooLarge { bytes }));
+    }
+
+    #[test]
+    fn the_version_is_told_whatever_the_rest_says() {
+        let mut bytes = wire(&Frame::bare(Header::new(Kind::Hello)));
+        bytes[4] = 2;
+        assert_eq!(decode(&bytes), Err(DecodeError::Version(2)));
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_sealed_decodes((header, frame) in any_frame()) {
+            let bytes = wire(&frame);
+            let decoded = decode(&bytes).expect("it was just sealed");
+            prop_assert_eq!(decoded.kind, header.kind);
+            prop_assert_eq!(decoded.method, header.method);
+            prop_assert_eq!(decoded.request, header.request);
+            prop_assert_eq!(decoded.timeout_ms, header.timeout_ms);
+            prop_assert_eq!(decoded.payload_length(), bytes.len() - HEADER_BYTES);
+            prop_assert_eq!(decoded.head_length(), frame.prefix.len() - HEADER_BYTES);
+            prop_assert_eq!(decoded.check_payload(&bytes[HEADER_BYTES..]), Ok(()));
+        }
+
+        #[test]
+        fn a_flipped_bit_anywhere_is_noticed(
+            (_, frame) in any_frame(),
+            at in any::<prop::sample::Index>(),
+            bit in 0..8,
+        ) {
+            let mut bytes = wire(&frame);
+            let at = at.index(bytes.len());
+            bytes[at] ^= 1_u8 << bit;
+            match decode(&bytes) {
+                Err(_) => prop_assert!(at < HEADER_BYTES),
+                Ok(header) => prop_assert_eq!(
+                    header.check_payload(&bytes[HEADER_BYTES..]),
+                    Err(DecodeError::PayloadChecksum)
+                ),
+            }
+        }
+
+        #[test]
+        fn random_bytes_are_no_header(bytes in prop::array::uniform32(any::<u8>())) {
+            let mut header = [0; HEADER_BYTES];
+            header[..32].copy_from_slice(&bytes);
+            prop_assert!(Header::decode(&header, PAYLOAD_BYTES_MAX).is_err());
+            // Nor with the beginning of one.
+            header[..4].copy_from_slice(&MAGIC);
+            header[4..6].copy_from_slice(&VERSION.to_le_bytes());
+            prop_assert!(Header::decode(&header, PAYLOAD_BYTES_MAX).is_err());
+        }
+    }
+}

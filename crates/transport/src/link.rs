@@ -188,9 +188,9 @@ impl Link {
         let Phase::Open(open) = &state.phase else {
             return;
         };
-        if let Some(reason) = open.ended() {
-            let held = open.opened_at.elapsed() >= self.context.limits.backoff_max;
-            let error = ConnectError::unreachable(io::ErrorKind::ConnectionReset, &reason);
+        if let Some(ended) = open.ended() {
+            let held = ended.unused || open.opened_at.elapsed() >= self.context.limits.backoff_max;
+            let error = ConnectError::unreachable(io::ErrorKind::ConnectionReset, &ended.reason);
             state.phase = Phase::Idle;
             if held {
                 state.failures = 0;

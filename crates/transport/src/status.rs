@@ -61,7 +61,7 @@ pub struct TransportStatus {
     pub calls_in_flight: Counter,
     /// Calls that got no answer in time (outbound) or whose deadline passed in a handler (inbound).
     pub calls_timed_out_total: Counter,
-    /// Calls whose caller went away before the answer.
+    /// Calls whose caller went away, or stopped waiting, before the answer.
     pub calls_cancelled_total: Counter,
     /// Calls answered as overloaded before they reached a handler.
     pub calls_overloaded_total: Counter,

@@ -110,3 +110,82 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         Ok(count)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::executor::block_on;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::frame::{Frame, Kind, PAYLOAD_BYTES_MAX, empty_head};
+
+    fn reader(bytes: &[u8]) -> FrameReader<&[u8]> {
+        FrameReader::new(bytes, PAYLOAD_BYTES_MAX, Arc::default(), Arc::default())
+    }
+
+    fn frame(head: &[u8], body: &[u8]) -> Vec<u8> {
+        let head = [empty_head(), head.to_vec()].concat();
+        let body = Bytes::copy_from_slice(body);
+        let frame = Frame::seal(Header::new(Kind::Response), head, body).expect("small enough");
+        [frame.prefix.as_ref(), &frame.body].concat()
+    }
+
+    #[test]
+    fn payloads_and_skipped_payloads_may_alternate() {
+        let large = vec![7; 3 * READ_BYTES];
+        let bytes = [frame(b"a", b"1"), frame(b"b", &large), frame(b"c", &large)].concat();
+        let mut reader = reader(&bytes);
+        block_on(async {
+            let header = reader.header().await.expect("the first frame");
+            reader.skip(&header).await.expect("its payload");
+            let header = reader.header().await.expect("the second frame");
+            let (head, body) = reader.payload(&header).await.expect("its payload");
+            assert_eq!(head, b"b"[..]);
+            assert_eq!(body, large);
+            let header = reader.header().await.expect("the third frame");
+            reader.skip(&header).await.expect("its payload");
+            assert!(matches!(reader.header().await, Err(End::Closed)));
+        });
+    }
+
+    #[test]
+    fn head_and_body_are_slices_of_one_read() {
+        let bytes = frame(b"head", b"body");
+        let mut reader = reader(&bytes);
+        let (head, body) = block_on(async {
+            let header = reader.header().await.expect("a frame");
+            reader.payload(&header).await.expect("its payload")
+        });
+        assert_eq!(head.as_ptr().wrapping_add(head.len()), body.as_ptr(), "not copied apart");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_end_in_an_error_and_nothing_else(
+            prefix in prop::collection::vec((0..40_usize, 0..40_usize), 0..4),
+            noise in prop::collection::vec(any::<u8>(), 0..200),
+        ) {
+            let whole = prefix.len();
+            let mut bytes = Vec::new();
+            for (head, body) in prefix {
+                bytes.extend(frame(&vec![1; head], &vec![2; body]));
+            }
+            bytes.extend(&noise);
+            let mut reader = reader(&bytes);
+            let (frames, end) = block_on(async {
+                let mut frames = 0;
+                loop {
+                    match reader.header().await {
+                        Err(end) => return (frames, end),
+                        Ok(header) => match reader.payload(&header).await {
+                            Err(end) => return (frames, end),
+                            Ok(_) => frames += 1,
+                        },
+                    }
+                }
+            });
+            prop_assert_eq!(frames, whole);
+            prop_assert_eq!(matches!(end, End::Closed), noise.is_empty());
+        }
+    }
+}
