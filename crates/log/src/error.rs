@@ -1,0 +1,120 @@
+//! Why a log can't be opened or written.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use onefold_types::{GroupId, LogIndex};
+
+use crate::format::LOG_FORMAT;
+
+/// Why a log can't be opened or written. Clones share the system's error, since one failed sync
+/// fails many appends.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum LogError {
+    /// The system refused an access.
+    #[error("cannot use {path}: {source}; check that it exists, is writable and the disk is well")]
+    Io {
+        /// What was accessed.
+        path: PathBuf,
+        /// What the system said.
+        source: Arc<io::Error>,
+    },
+    /// Another process has the log open.
+    #[error("log {0} is in use by another process; stop that one or choose another data folder")]
+    InUse(PathBuf),
+    /// There are files that are not those of a log.
+    #[error(
+        "{0} does not belong to a log of Onefold; \
+         move it away, or choose an empty or new folder for the log"
+    )]
+    Foreign(PathBuf),
+    /// A newer program wrote the log.
+    #[error(
+        "log file {path} has format {found}, this program reads formats up to {LOG_FORMAT}; \
+         start it with the newer program that wrote it"
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+    },
+    /// A file is damaged in a place that was acknowledged. Nothing was changed or repaired.
+    #[error(
+        "log file {file} is damaged at byte {offset}: {reason}; acknowledged entries or votes may \
+         be lost, so this replica must not go on: restore the node's data folder from a copy, or \
+         remove it and let the node join again as a new one"
+    )]
+    Corrupt {
+        /// The damaged file.
+        file: PathBuf,
+        /// Where the damage begins.
+        offset: u64,
+        /// What is wrong there.
+        reason: String,
+    },
+    /// A file of the log is gone.
+    #[error(
+        "log file {0} is missing; acknowledged entries or votes may be lost, so this replica must \
+         not go on: bring the file back, or remove the node's data folder and let the node join \
+         again as a new one"
+    )]
+    Missing(PathBuf),
+    /// There is no space for another segment. Nothing was written; the log itself is intact.
+    #[error("no space for a log segment of {bytes} bytes in {path}; free space on that disk")]
+    DiskFull {
+        /// The log's folder.
+        path: PathBuf,
+        /// The segment's size.
+        bytes: u64,
+    },
+    /// One append is larger than a log takes.
+    #[error("an append of {bytes} bytes is too large; at most {bytes_max} are possible")]
+    TooLarge {
+        /// Its size in the log.
+        bytes: u64,
+        /// The greatest possible size.
+        bytes_max: u64,
+    },
+    /// An entry does not follow the ones before it. Nothing of its append was written.
+    #[error(
+        "entry {index} of group {group} does not fit: the log holds entries after {after} up to \
+         {last}; an earlier append of the group must have failed"
+    )]
+    OutOfOrder {
+        /// The group.
+        group: GroupId,
+        /// The entry's index.
+        index: LogIndex,
+        /// The group's snapshot mark.
+        after: LogIndex,
+        /// The group's last entry.
+        last: LogIndex,
+    },
+    /// A write or sync failed before. What is on disk is in doubt until the log is opened again; a
+    /// sync is never retried, since the system may have dropped what it could not write.
+    #[error("the log takes no more writes: {0}; check the disk and start the node again")]
+    Poisoned(Arc<LogError>),
+    /// The log was closed.
+    #[error("the log is closed")]
+    Closed,
+}
+
+impl LogError {
+    pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
+        move |source| Self::Io { path: path.to_owned(), source: Arc::new(source) }
+    }
+
+    pub(crate) fn corrupt(file: &Path, offset: u64, reason: impl Into<String>) -> Self {
+        Self::Corrupt { file: file.to_owned(), offset, reason: reason.into() }
+    }
+
+    /// The error that later appends get after this one.
+    pub(crate) fn poisoned(&self) -> Self {
+        match self {
+            Self::Poisoned(_) => self.clone(),
+            cause => Self::Poisoned(Arc::new(cause.clone())),
+        }
+    }
+}

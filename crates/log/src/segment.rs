@@ -1,0 +1,168 @@
+//! Segment files.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
+
+use crate::LogError;
+use crate::format::{
+    BATCH_HEADER_BYTES, BatchHeader, SEGMENT_HEADER_BYTES, SegmentHeader, decode_batch,
+};
+use crate::manifest::sync_folder;
+
+const SUFFIX: &str = ".log";
+const SUFFIX_NEW: &str = ".log.new";
+/// Digits of a segment's number in its file's name, so that names sort as numbers do.
+const NUMBER_DIGITS: usize = 20;
+
+/// Bytes that are made zero at a time.
+const ZERO_BYTES: usize = 1 << 20;
+
+/// What a file in a log's folder is, by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FileKind {
+    Segment(u64),
+    /// A segment whose creation was not finished: it never held anything.
+    Unfinished,
+    Other,
+}
+
+pub(crate) fn file_kind(name: &str) -> FileKind {
+    if name.ends_with(SUFFIX_NEW) {
+        return FileKind::Unfinished;
+    }
+    let digits = name.strip_suffix(SUFFIX).filter(|digits| digits.len() == NUMBER_DIGITS);
+    let number = digits.and_then(|digits| digits.parse().ok());
+    number.map_or(FileKind::Other, FileKind::Segment)
+}
+
+pub(crate) fn segment_path(folder: &Path, number: u64) -> PathBuf {
+    folder.join(format!("{number:0NUMBER_DIGITS$}{SUFFIX}"))
+}
+
+/// Creates a segment whose space is laid out in advance. It has its name only once it is complete
+/// and durable.
+pub(crate) fn create(folder: &Path, header: SegmentHeader) -> Result<File, LogError> {
+    let path = segment_path(folder, header.segment);
+    let new = path.with_extension("log.new");
+    let created = create_at(&new, header).and_then(|file| {
+        fs::rename(&new, &path)?;
+        Ok(file)
+    });
+    match created {
+        Ok(file) => {
+            sync_folder(folder)?;
+            Ok(file)
+        }
+        Err(error) => {
+            // Best effort: what is left is removed when the log is opened.
+            let _ = fs::remove_file(&new);
+            Err(if is_disk_full(&error) {
+                LogError::DiskFull { path: folder.to_owned(), bytes: header.file_bytes }
+            } else {
+                LogError::io(&path)(error)
+            })
+        }
+    }
+}
+
+fn create_at(path: &Path, header: SegmentHeader) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    let file = options.read(true).write(true).create(true).truncate(true).open(path)?;
+    allocate(&file, header.file_bytes)?;
+    file.write_all_at(&header.encode(), 0)?;
+    file.sync_all()?;
+    Ok(file)
+}
+
+/// Lays a file out to a length, so that writing into it does not change its length.
+fn allocate(file: &File, bytes: u64) -> io::Result<()> {
+    match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, bytes) {
+        Ok(()) => Ok(()),
+        // The file system can't; then writes allocate.
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => file.set_len(bytes),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn is_disk_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Opens the newest segment for writing. What a torn write left is made zero first, durably: it
+/// must never be taken for a batch.
+pub(crate) fn open_to_append(path: &Path, torn: Range<u64>) -> Result<File, LogError> {
+    let open = || -> io::Result<File> {
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        let zeros = vec![0; ZERO_BYTES];
+        let mut offset = torn.start;
+        while offset < torn.end {
+            let bytes = (torn.end - offset).min(ZERO_BYTES as u64);
+            let piece = usize::try_from(bytes).expect("a piece is at most ZERO_BYTES long");
+            file.write_all_at(&zeros[..piece], offset)?;
+            offset += bytes;
+        }
+        // Also without a torn write: a batch that was read may not be durable yet.
+        file.sync_all()?;
+        Ok(file)
+    };
+    open().map_err(LogError::io(path))
+}
+
+/// Reads the batches of a sealed segment in order, a piece at a time.
+pub(crate) struct SegmentScan {
+    path: PathBuf,
+    file: File,
+    offset: u64,
+    file_bytes: u64,
+}
+
+impl SegmentScan {
+    pub(crate) fn open(path: PathBuf) -> Result<Self, LogError> {
+        let open = || -> io::Result<(File, u64)> {
+            let file = File::open(&path)?;
+            let bytes = file.metadata()?.len();
+            Ok((file, bytes))
+        };
+        let (file, file_bytes) = open().map_err(LogError::io(&path))?;
+        Ok(Self { path, file, offset: SEGMENT_HEADER_BYTES as u64, file_bytes })
+    }
+
+    /// The next batch: the offset of its body, and its body in `buffer`. Nothing at the end.
+    pub(crate) fn next(&mut self, buffer: &mut Vec<u8>) -> Result<Option<u64>, LogError> {
+        let header_bytes = BATCH_HEADER_BYTES as u64;
+        if self.offset + header_bytes > self.file_bytes {
+            return Ok(None);
+        }
+        self.read(buffer, BATCH_HEADER_BYTES)?;
+        if buffer.iter().all(|&byte| byte == 0) {
+            return Ok(None);
+        }
+        let header = BatchHeader::decode(buffer).expect("a header was read");
+        let batch_bytes = header.batch_bytes();
+        let corrupt =
+            || LogError::corrupt(&self.path, self.offset, "a batch that was valid is not any more");
+        if self.offset + batch_bytes as u64 > self.file_bytes {
+            return Err(corrupt());
+        }
+        self.read(buffer, batch_bytes)?;
+        if decode_batch(buffer).is_none() {
+            return Err(corrupt());
+        }
+        buffer.drain(..BATCH_HEADER_BYTES);
+        let body = self.offset + header_bytes;
+        self.offset += batch_bytes as u64;
+        Ok(Some(body))
+    }
+
+    fn read(&self, buffer: &mut Vec<u8>, bytes: usize) -> Result<(), LogError> {
+        buffer.clear();
+        buffer.resize(bytes, 0);
+        self.file.read_exact_at(buffer, self.offset).map_err(LogError::io(&self.path))
+    }
+}
