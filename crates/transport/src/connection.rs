@@ -155,11 +155,11 @@ impl Connection {
             return Err(timed_out(true));
         };
 
-        let (call, answer) = InFlight::register(self, id);
+        let (mut call, answer) = InFlight::register(self, id);
         let outgoing = Outgoing { starts_call: Some(id), ..Outgoing::data(frame, permit) };
         self.queue.push(outgoing);
         let Ok(reply) = timeout_at(deadline, answer).await else {
-            return Err(timed_out(!call.started()));
+            return Err(timed_out(call.withdraw()));
         };
         match reply.expect("whoever takes a call off the list answers it") {
             Reply::Response { head, body } => Ok((head, body)),
@@ -187,8 +187,7 @@ fn milliseconds_left(deadline: Instant) -> u32 {
     u32::try_from(left.as_micros().div_ceil(1000)).unwrap_or(u32::MAX).max(1)
 }
 
-/// A call on the list of those that wait. Leaves the list when dropped, and tells the peer if it
-/// may be working on the call.
+/// A call on the list of those that wait. Dropping it withdraws the call.
 struct InFlight<'a> {
     connection: &'a Connection,
     id: u64,
@@ -210,25 +209,27 @@ impl<'a> InFlight<'a> {
         (Self { connection, id }, receiver)
     }
 
-    fn started(&self) -> bool {
-        let calls = lock(&self.connection.shared.calls);
-        // Off the list means that it was answered or lost just now.
-        calls.waiting.get(&self.id).is_none_or(|waiting| waiting.started)
-    }
-}
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
+    /// Leaves the list of those that wait, and tells the peer if it may be working on the call.
+    /// True when no byte of the request was or will be written.
+    fn withdraw(&mut self) -> bool {
         let shared = &self.connection.shared;
-        shared.status.calls_in_flight.decrement();
+        // One step with the removal: the writer drops what is no longer on the list.
         let Some(waiting) = lock(&shared.calls).waiting.remove(&self.id) else {
-            return;
+            return false;
         };
         shared.status.calls_cancelled_total.increment();
         if waiting.started {
             let header = Header::new(Kind::Cancel).request(self.id);
             self.connection.queue.push(Outgoing::control(Frame::bare(header)));
         }
+        !waiting.started
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.connection.shared.status.calls_in_flight.decrement();
+        self.withdraw();
     }
 }
 

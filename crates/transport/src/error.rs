@@ -14,7 +14,8 @@ use crate::Refusal;
 pub enum CallError {
     /// No connection could be had. The request was not sent.
     #[error(
-        "cannot reach {address}: {source}; check that a node runs there and that the address is right"
+        "cannot reach {address}: {source}; check that a node runs there and that the address is \
+         right"
     )]
     Unreachable {
         /// Where the peer should be, or its node number when no address is known.

@@ -24,10 +24,11 @@ impl Identity {
 }
 
 /// The identity of this process, shared by its [`Server`](crate::Server) and its
-/// [`Peers`](crate::Peers), and settable while they run: a node learns its cluster when it is formed.
+/// [`Peers`](crate::Peers), and settable while they run: a node learns its cluster when it is
+/// formed.
 ///
-/// A change makes `Peers` open new connections under the new identity (calls in flight finish on the
-/// old ones), and the server close those that the new identity no longer admits.
+/// A change makes `Peers` open new connections under the new identity (calls in flight finish on
+/// the old ones), and the server close those that the new identity no longer admits.
 #[derive(Debug)]
 pub struct IdentityCell {
     current: watch::Sender<Identity>,

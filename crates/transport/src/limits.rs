@@ -12,8 +12,8 @@ pub struct Limits {
     pub one_way_bytes_max: usize,
     /// Most bytes of requests or responses that wait to be written on one connection.
     pub queued_bytes_max: usize,
-    /// Most bytes of requests that a server holds for its handlers; beyond it, a request is answered
-    /// as overloaded without being read into memory.
+    /// Most bytes of requests that a server holds for its handlers; beyond it, a request is
+    /// answered as overloaded without being read into memory.
     pub handler_bytes_max: usize,
     /// Most requests that a server's handlers work on at once.
     pub handlers_max: usize,

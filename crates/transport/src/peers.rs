@@ -92,8 +92,8 @@ impl Peers {
 
     /// Sends a one-way message, best effort, and never waits.
     ///
-    /// False when it was dropped at once: address unknown, peer not reachable lately, queue full, or
-    /// larger than a frame. True is no promise that it arrives.
+    /// False when it was dropped at once: address unknown, peer not reachable lately, queue full,
+    /// or larger than a frame. True is no promise that it arrives.
     pub fn send(&self, to: NodeId, method: MethodId, payload: Bytes) -> bool {
         let link = self.node_link(to, Class::Consensus);
         let queued = link.is_some_and(|link| link.send(method, payload));
@@ -108,8 +108,8 @@ impl Peers {
 
     /// Calls a method of a node and waits for the answer, at most `timeout` in all.
     ///
-    /// Dropping the future cancels the call. Nothing is tried twice. While an attempt to connect has
-    /// just failed (for at most [`Limits::backoff_max`]) calls fail at once.
+    /// Dropping the future cancels the call. Nothing is tried twice. While an attempt to connect
+    /// has just failed (for at most [`Limits::backoff_max`]) calls fail at once.
     ///
     /// # Errors
     /// See [`CallError`]; [`CallError::is_unsent`] tells whether trying again is harmless.

@@ -37,8 +37,9 @@ impl Router {
     /// Has `handler` answer calls of the method `M`.
     ///
     /// Each call runs in a task of its own. The task is dropped at its next `.await` when the
-    /// caller's deadline passes, the caller cancels, or the connection ends: work that must not stop
-    /// half-way belongs in a task that the handler spawns. A panic is answered as an internal error.
+    /// caller's deadline passes, the caller cancels, or the connection ends: work that must not
+    /// stop half-way belongs in a task that the handler spawns. A panic is answered as an internal
+    /// error.
     ///
     /// Small heads and bodies are slices of a read buffer of 64 KiB: a handler that keeps one for
     /// long copies it.

@@ -247,14 +247,23 @@ fn error_frame(id: u64, error: RemoteError) -> Frame {
 
 /// The requests of one connection that are in their handlers. Dropping it drops them.
 struct Running {
-    requests: Arc<Mutex<BTreeMap<u64, AbortHandle>>>,
+    requests: Arc<Mutex<Requests>>,
     status: Arc<TransportStatus>,
+}
+
+/// The handlers by the number of their request, each with its own serial number: a peer may use
+/// the request's number again before a cancelled handler is gone.
+#[derive(Default)]
+struct Requests {
+    handlers: BTreeMap<u64, (u64, AbortHandle)>,
+    started: u64,
 }
 
 /// A request's place on the list; leaves it when the handler's task ends in whatever way.
 struct Entry {
     id: u64,
-    requests: Arc<Mutex<BTreeMap<u64, AbortHandle>>>,
+    serial: u64,
+    requests: Arc<Mutex<Requests>>,
     status: Arc<TransportStatus>,
 }
 
@@ -264,26 +273,33 @@ impl Running {
     }
 
     fn len(&self) -> usize {
-        lock(&self.requests).len()
+        lock(&self.requests).handlers.len()
     }
 
     fn contains(&self, id: u64) -> bool {
-        lock(&self.requests).contains_key(&id)
+        lock(&self.requests).handlers.contains_key(&id)
     }
 
     fn enter(&self, id: u64) -> (Entry, futures::future::AbortRegistration) {
         let (handle, registration) = AbortHandle::new_pair();
-        let before = lock(&self.requests).insert(id, handle);
-        assert!(before.is_none(), "a request's number is checked before it starts");
+        let serial = {
+            let mut requests = lock(&self.requests);
+            requests.started += 1;
+            let serial = requests.started;
+            let before = requests.handlers.insert(id, (serial, handle));
+            assert!(before.is_none(), "a request's number is checked before it starts");
+            serial
+        };
         self.status.calls_total.increment();
         self.status.calls_in_flight.increment();
-        let entry =
-            Entry { id, requests: Arc::clone(&self.requests), status: Arc::clone(&self.status) };
+        let requests = Arc::clone(&self.requests);
+        let entry = Entry { id, serial, requests, status: Arc::clone(&self.status) };
         (entry, registration)
     }
 
     fn cancel(&self, id: u64) {
-        if let Some(handle) = lock(&self.requests).remove(&id) {
+        let cancelled = lock(&self.requests).handlers.remove(&id);
+        if let Some((_, handle)) = cancelled {
             self.status.calls_cancelled_total.increment();
             handle.abort();
         }
@@ -292,9 +308,9 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let requests = std::mem::take(&mut *lock(&self.requests));
-        self.status.calls_cancelled_total.add(requests.len() as u64);
-        for handle in requests.into_values() {
+        let handlers = std::mem::take(&mut lock(&self.requests).handlers);
+        self.status.calls_cancelled_total.add(handlers.len() as u64);
+        for (_, handle) in handlers.into_values() {
             handle.abort();
         }
     }
@@ -302,7 +318,11 @@ impl Drop for Running {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        lock(&self.requests).remove(&self.id);
+        let mut requests = lock(&self.requests);
+        if requests.handlers.get(&self.id).is_some_and(|(serial, _)| *serial == self.serial) {
+            requests.handlers.remove(&self.id);
+        }
+        drop(requests);
         self.status.calls_in_flight.decrement();
     }
 }

@@ -8,10 +8,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::{
     Act, Echo, LONG, NODE_1, NODE_2, OVERLOADED, RESPONSE, RawFrame, Running, cell, client,
-    echo_router, eventually, node, peers_of_node_1, raw_client, soon,
+    echo_router, eventually, node, peers_of_node_1, raw_accept, raw_client, soon,
 };
 use onefold_transport::{CallError, Class, Limits, RemoteCode, RemoteError, Router};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Semaphore, mpsc};
 
 /// Tells when it is dropped.
@@ -180,6 +180,86 @@ async fn a_call_that_times_out_stops_its_handler() {
     eventually("the request left the list", || server.status.calls_in_flight.get() == 0).await;
     assert_eq!(peers.status().calls_timed_out_total.get(), 1);
     assert_eq!(peers.status().calls_in_flight.get(), 0);
+}
+
+#[tokio::test]
+async fn a_call_that_times_out_before_it_is_written_is_unsent() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a loopback port");
+    let peers = peers_of_node_1(listener.local_addr().expect("it is bound"));
+    let first = {
+        let peers = peers.clone();
+        let large = Bytes::from(vec![0; 19 << 20]);
+        tokio::spawn(async move { peers.call::<Echo>(NODE_2, Class::Call, &1, large, LONG).await })
+    };
+    let mut stream = raw_accept(&listener, node(NODE_2)).await;
+    let mut request = [0; 40];
+    stream.read_exact(&mut request).await.expect("the first request has begun");
+
+    // The peer reads no further: the first request fills the socket, the second one waits behind.
+    let timeout = Duration::from_millis(50);
+    let outcome = peers.call::<Echo>(NODE_2, Class::Call, &2, Bytes::new(), timeout).await;
+    let error = outcome.expect_err("nobody reads");
+    assert!(matches!(error, CallError::TimedOut { unsent: true, .. }), "{error:?}");
+    assert!(error.is_unsent());
+
+    drop(stream);
+    let error = first.await.expect("no panic").expect_err("the peer is gone");
+    assert!(matches!(error, CallError::Disconnected { unsent: false, .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_withdrawn_request_is_never_written() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a loopback port");
+    let peers = peers_of_node_1(listener.local_addr().expect("it is bound"));
+    let call = |number, body, timeout| {
+        let peers = peers.clone();
+        tokio::spawn(async move {
+            peers.call::<Echo>(NODE_2, Class::Call, &number, body, timeout).await
+        })
+    };
+    let first = call(1, Bytes::from(vec![0; 19 << 20]), LONG);
+    let mut stream = raw_accept(&listener, node(NODE_2)).await;
+    let second = call(2, Bytes::new(), Duration::from_millis(50));
+    let error = second.await.expect("no panic").expect_err("nobody reads");
+    assert!(error.is_unsent(), "{error}");
+    let third = call(3, Bytes::new(), LONG);
+
+    for number in [1, 3] {
+        let request = loop {
+            let frame = RawFrame::read(&mut stream).await.expect("a frame");
+            if frame.kind != common::PING {
+                break frame;
+            }
+        };
+        assert_eq!((request.kind, &request.head[..]), (common::REQUEST, &[number][..]));
+        let head = vec![number + 1];
+        let answer = RawFrame { request: request.request, head, ..RawFrame::new(RESPONSE) };
+        stream.write_all(&answer.bytes()).await.expect("an open socket");
+    }
+    assert_eq!(first.await.expect("no panic").expect("an answer").0, 2);
+    assert_eq!(third.await.expect("no panic").expect("an answer").0, 4);
+}
+
+#[tokio::test]
+async fn a_cancelled_request_may_give_its_number_to_another() {
+    let (router, mut starts, mut drops) = endless_router();
+    let server = Running::start(node(NODE_2), router).await;
+    let mut stream = raw_client(server.address).await;
+    let request =
+        RawFrame { method: 8, request: 1, head: vec![0], ..RawFrame::new(common::REQUEST) };
+    let cancel = RawFrame { request: 1, ..RawFrame::new(common::CANCEL) };
+    let echo = RawFrame::echo(1, 5, Vec::new());
+    let frames = [request.bytes(), cancel.bytes(), request.bytes(), cancel.bytes(), echo.bytes()];
+    stream.write_all(&frames.concat()).await.expect("an open socket");
+    let answer = soon("an answer", RawFrame::read(&mut stream)).await.expect("a frame");
+    assert_eq!((answer.kind, answer.request, answer.head), (RESPONSE, 1, vec![6]));
+    eventually("all left the list", || server.status.calls_in_flight.get() == 0).await;
+    assert_eq!(server.status.calls_cancelled_total.get(), 2);
+    // A handler that was cancelled before it first ran never starts.
+    let counts = (std::iter::from_fn(|| starts.try_recv().ok()).count(), {
+        std::iter::from_fn(|| drops.try_recv().ok()).count()
+    });
+    assert_eq!(counts.0, counts.1);
 }
 
 #[tokio::test]

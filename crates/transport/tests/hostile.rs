@@ -1,4 +1,5 @@
-//! Bytes that no peer of ours sends. The connection ends, is counted once, and nothing else happens.
+//! Bytes that no peer of ours sends. The connection ends, is counted once, and nothing else
+//! happens.
 
 mod common;
 
