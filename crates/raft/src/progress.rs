@@ -16,7 +16,7 @@ use crate::{
 ///   Probe ─────────────▶ Replicate      Probe, Replicate ─────────▶ Snapshot
 ///     ▲                      │                                          │
 ///     └──────────────────────┘           accepted inside the log ──▶ Replicate
-///            rejected                    failed ──▶ Probe
+///            rejected                    failed, or outdated by compaction ──▶ Probe
 /// ```
 #[derive(Clone, Debug)]
 enum State {
@@ -107,10 +107,14 @@ impl Progress {
     pub(crate) fn accepted(&mut self, matched: LogIndex, first_index: LogIndex) {
         self.matched = self.matched.max(matched);
         self.next = self.next.max(self.matched.next());
-        match self.state {
+        match &self.state {
             State::Probe { .. } => self.replicate(),
             State::Replicate => self.in_flight.free_through(matched),
             State::Snapshot { .. } if self.matched.next() >= first_index => self.replicate(),
+            // The log was compacted past the snapshot while it was sent: another one is needed.
+            State::Snapshot { delivered: Some(mark) } if self.matched >= mark.index => {
+                self.probe(self.matched.next(), false);
+            }
             State::Snapshot { .. } => {}
         }
     }
@@ -291,6 +295,16 @@ mod tests {
         progress.accepted(LogIndex(8), LogIndex(9));
         assert!(progress.is_replicating());
         assert_eq!(progress.next(), LogIndex(9));
+    }
+
+    #[test]
+    fn a_snapshot_that_compaction_overtook_is_followed_by_another() {
+        let mark = SnapshotMark { index: LogIndex(5), ..SnapshotMark::default() };
+        let mut progress = Progress::new(LogIndex(1));
+        progress.need_snapshot();
+        assert!(progress.snapshot_delivered(&mark));
+        progress.accepted(LogIndex(5), LogIndex(9));
+        assert!(progress.need_snapshot());
     }
 
     #[test]

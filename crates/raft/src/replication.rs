@@ -74,8 +74,12 @@ impl Raft {
     fn send_empty_append(&mut self, to: NodeId) {
         let Some(progress) = self.progress.get(&to) else { return };
         let prev_index = before(progress.next());
-        if let Some(prev_term) = self.log.term_at(prev_index) {
-            self.push_append(to, prev_index, prev_term, Vec::new());
+        match self.log.term_at(prev_index) {
+            Some(prev_term) => {
+                self.push_append(to, prev_index, prev_term, Vec::new());
+            }
+            // Compacted while it was in flight.
+            None => self.request_snapshot(to),
         }
     }
 

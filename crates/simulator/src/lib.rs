@@ -1,1 +1,16 @@
-//! placeholder
+//! The deterministic world: real cores of a whole cluster in one thread, under a virtual clock, on
+//! a network and on disks that fail in every way that a seed can think of.
+//!
+//! A seed decides everything. The same seed gives the same run, event for event, so every failure
+//! that is found once can be replayed, traced and fixed. Nothing in here reads a clock, a file or a
+//! random source; only the binary draws a first seed from the time.
+//!
+//! [`raft`] runs one Raft group.
+
+mod random;
+mod trace;
+
+pub mod raft;
+
+pub use random::Random;
+pub use trace::Trace;

@@ -1,0 +1,128 @@
+//! What breaks.
+
+use onefold_types::NodeId;
+
+use super::{
+    checker::Checked, coverage::Branch, driver::Node, event::Event, plan::TICK, world::World,
+};
+
+impl World {
+    /// Something breaks, or the network mends.
+    pub(super) fn fault(&mut self) -> Checked {
+        let ids = self.ids();
+        let anyone = self.random.pick(&ids);
+        let installing = self.nodes.values().find(|node| node.installing.is_some());
+        let victim = match (installing.map(|node| node.id), self.leader()) {
+            (Some(installing), _) if self.random.chance(400) => installing,
+            (_, Some(leader)) if self.random.chance(500) => leader,
+            _ => anyone,
+        };
+        match self.random.within(0..=99) {
+            0..35 => self.network.heal(),
+            35..45 => self.split(&ids),
+            45..55 => {
+                let others: Vec<NodeId> = ids.into_iter().filter(|&id| id != victim).collect();
+                self.network.split(&[victim], &others);
+            }
+            55..65 => self.cut_one_way(&ids, victim),
+            65..85 => self.crash(victim)?,
+            85..89 => {
+                for id in ids {
+                    self.crash(id)?;
+                }
+                self.coverage.hit(Branch::AllDown);
+            }
+            89..95 => self.stall_disk(victim),
+            _ => self.skew_clock(victim),
+        }
+        Ok(())
+    }
+
+    fn split(&mut self, ids: &[NodeId]) {
+        let (mut left, mut right) = (Vec::new(), Vec::new());
+        for &id in ids {
+            if self.random.chance(500) { left.push(id) } else { right.push(id) }
+        }
+        self.network.split(&left, &right);
+    }
+
+    /// The victim hears nobody, or nobody hears it, or one other does not.
+    fn cut_one_way(&mut self, ids: &[NodeId], victim: NodeId) {
+        let kind = self.random.within(0..=2);
+        let one = self.random.pick(ids);
+        for &other in ids {
+            match kind {
+                0 => self.network.cut(other, victim),
+                1 => self.network.cut(victim, other),
+                _ if other == one => self.network.cut(victim, other),
+                _ => {}
+            }
+        }
+    }
+
+    fn stall_disk(&mut self, id: NodeId) {
+        let stall = TICK * self.random.within(5..=100);
+        let node = self.nodes.get_mut(&id).expect("a node of this world");
+        node.disk_stalled_until = self.now + stall;
+    }
+
+    fn skew_clock(&mut self, id: NodeId) {
+        let tick = self.random.within(TICK * 7 / 10..=TICK * 13 / 10);
+        self.nodes.get_mut(&id).expect("a node of this world").tick = tick;
+    }
+
+    /// Power goes: what was not durable is lost, or some prefix of it is.
+    fn crash(&mut self, id: NodeId) -> Checked {
+        let down = self.random.within(1..=self.plan.down_max);
+        let node = self.nodes.get_mut(&id).expect("a node of this world");
+        if node.core.take().is_none() {
+            return Ok(());
+        }
+        self.trace.show(|| format!("{:>16}n{id} crashes", ""));
+        node.life += 1;
+        let life = node.life;
+        let outcome = node.disk.crash(&mut self.random);
+        if outcome.lost > 0 {
+            self.coverage.hit(Branch::CrashLostWrites);
+        }
+        if outcome.lost > 0 && outcome.kept > 0 {
+            self.coverage.hit(Branch::CrashKeptPrefix);
+        }
+        self.crash_machine(id);
+        let node = self.nodes.get_mut(&id).expect("a node of this world");
+        forget_memory(node);
+        self.schedule(down, Event::Restart { node: id, life });
+        self.checker.check_durable_on_majority(&self.nodes)
+    }
+
+    /// The state machine falls back to any state since its last sync. An installation under way is
+    /// finished by the next start, or was never begun.
+    fn crash_machine(&mut self, id: NodeId) {
+        let node = self.nodes.get_mut(&id).expect("a node of this world");
+        let machine = &mut node.machine;
+        let applied = machine.applied;
+        machine.applied =
+            onefold_types::LogIndex(self.random.within(machine.synced.0..=machine.applied.0));
+        machine.state = self.checker.state_at(machine.applied);
+        if machine.applied < applied {
+            self.coverage.hit(Branch::AppliedAgain);
+        }
+        if let Some(snapshot) = node.installing.take()
+            && self.random.chance(500)
+        {
+            machine.install(&snapshot);
+        }
+        if self.random.chance(500) {
+            machine.staged = None;
+        }
+    }
+}
+
+fn forget_memory(node: &mut Node) {
+    node.applying.clear();
+    node.reads.clear();
+    node.installing = None;
+    node.is_writing = false;
+    node.disk_stalled_until = 0;
+    node.is_applying = false;
+}
