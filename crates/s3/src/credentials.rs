@@ -83,3 +83,41 @@ impl S3Auth for ConnectionAuth {
         Ok(SecretKey::from(secret.key))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    struct OneKey {
+        loopback_only: bool,
+    }
+
+    #[async_trait]
+    impl Credentials for OneKey {
+        async fn secret(&self, _: &str) -> Result<Option<Secret>, CredentialsUnavailable> {
+            Ok(Some(Secret::new("secret", self.loopback_only)))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_key_for_loopback_works_only_there() {
+        let works = async |peer: &str, loopback_only: bool| {
+            let auth =
+                ConnectionAuth::new(Arc::new(OneKey { loopback_only }), peer.parse().unwrap());
+            auth.get_secret_key("key").await.is_ok()
+        };
+        for peer in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
+            assert!(works(peer, true).await, "{peer}");
+        }
+        for peer in ["10.0.0.1", "0.0.0.0", "::", "::ffff:10.0.0.1"] {
+            assert!(!works(peer, true).await, "{peer}");
+            assert!(works(peer, false).await, "{peer}");
+        }
+    }
+
+    #[test]
+    fn a_secret_is_never_shown() {
+        assert!(!format!("{:?}", Secret::new("hunter2", false)).contains("hunter2"));
+    }
+}

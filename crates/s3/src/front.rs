@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use hyper::header::{
-    CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderMap, HeaderName, HeaderValue, SERVER,
+    CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, EXPECT, HeaderMap, HeaderName, HeaderValue, SERVER,
 };
 use hyper::{Method, Request, Response, StatusCode};
 use s3s::service::S3Service;
@@ -49,6 +49,10 @@ impl Front {
             Ok((response, place)) => (response, Some(place)),
             Err(error) => (error_response(error), None),
         };
+        if response.status() == StatusCode::OK && response.headers().contains_key(CONTENT_RANGE) {
+            // The library beneath forgets this for HEAD.
+            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+        }
         if !response.status().is_success() {
             complete_error(&mut response, &resource, &id);
         }

@@ -58,6 +58,7 @@ operations! {
     list_objects_v2: ListObjectsV2Input -> ListObjectsV2Output = listing;
     get_object: GetObjectInput -> GetObjectOutput = read;
     head_object: HeadObjectInput -> HeadObjectOutput = read;
+    get_object_tagging: GetObjectTaggingInput -> GetObjectTaggingOutput = read;
     put_object: PutObjectInput -> PutObjectOutput = upload;
     copy_object: CopyObjectInput -> CopyObjectOutput = copy;
     delete_object: DeleteObjectInput -> DeleteObjectOutput = delete;

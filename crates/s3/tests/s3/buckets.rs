@@ -1,0 +1,75 @@
+use crate::client::Request;
+use crate::server::Server;
+
+#[tokio::test]
+async fn buckets_are_created_listed_and_deleted() {
+    let server = Server::start().await;
+    let client = server.client();
+    let created = client.put("/one", b"").await;
+    assert_eq!((created.status, created.header("location")), (200, Some("/one")));
+    assert_eq!(client.put("/two", b"").await.status, 200);
+    let listed = client.get("/").await;
+    assert_eq!(listed.all("Name"), ["one", "two"]);
+    assert_eq!(client.head("/one").await.status, 200);
+    assert_eq!(client.head("/one").await.header("x-amz-bucket-region"), Some("us-east-1"));
+    assert_eq!(client.delete("/one").await.status, 204);
+    assert_eq!(client.head("/one").await.status, 404);
+    assert_eq!(client.get("/").await.all("Name"), ["two"]);
+}
+
+#[tokio::test]
+async fn pages_of_buckets_continue_where_they_ended() {
+    let server = Server::start().await;
+    let client = server.client();
+    for name in ["aaa", "bbb", "ccc"] {
+        client.put(&format!("/{name}"), b"").await;
+    }
+    let first = client.get("/?max-buckets=2").await;
+    assert_eq!(first.all("Name"), ["aaa", "bbb"]);
+    let token = first.one("ContinuationToken");
+    let second = client.get(&format!("/?continuation-token={token}&max-buckets=2")).await;
+    assert_eq!(second.all("Name"), ["ccc"]);
+    assert!(second.all("ContinuationToken").is_empty());
+    assert_eq!(client.get("/?prefix=b").await.all("Name"), ["bbb"]);
+}
+
+#[tokio::test]
+async fn errors_of_buckets_have_the_codes_of_s3() {
+    let server = Server::start().await;
+    let client = server.with_bucket().await;
+    let again = client.put("/bucket", b"").await;
+    assert_eq!(again.error(), (409, "BucketAlreadyOwnedByYou".to_owned()));
+    assert_eq!(client.delete("/absent").await.error(), (404, "NoSuchBucket".to_owned()));
+    assert_eq!(client.get("/absent?location").await.error(), (404, "NoSuchBucket".to_owned()));
+    client.put("/bucket/key", b"x").await;
+    assert_eq!(client.delete("/bucket").await.error(), (409, "BucketNotEmpty".to_owned()));
+    for name in ["UPPER", "ab", "a..b", "192.168.0.1", "xn--a", "a_b", "abc-s3alias", "-ab"] {
+        let refused = client.put(&format!("/{name}"), b"").await;
+        assert_eq!(refused.error(), (400, "InvalidBucketName".to_owned()), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn any_region_is_accepted_and_one_is_reported() {
+    let server = Server::start().await;
+    let mut client = server.client();
+    client.region = "eu-central-1".to_owned();
+    let body = "<CreateBucketConfiguration><LocationConstraint>eu-central-1</LocationConstraint>\
+                </CreateBucketConfiguration>";
+    assert_eq!(client.send(Request::new("PUT", "/bucket").body(body)).await.status, 200);
+    let location = client.get("/bucket?location").await;
+    assert_eq!(location.status, 200);
+    assert!(location.text().contains("LocationConstraint"), "{}", location.text());
+    assert!(!location.text().contains("eu-central-1"));
+}
+
+#[tokio::test]
+async fn what_is_absent_says_so() {
+    let server = Server::start().await;
+    let client = server.with_bucket().await;
+    for path in ["/bucket?versioning", "/bucket?acl", "/bucket?policy", "/bucket?lifecycle"] {
+        assert_eq!(client.get(path).await.error(), (501, "NotImplemented".to_owned()), "{path}");
+    }
+    let tagging = client.put("/bucket/key?tagging", b"<Tagging><TagSet/></Tagging>").await;
+    assert_eq!(tagging.error(), (501, "NotImplemented".to_owned()));
+}

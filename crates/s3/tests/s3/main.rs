@@ -1,0 +1,14 @@
+//! The S3 API on a real listener over a file system in memory, driven with raw, signed requests.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod buckets;
+mod checksums;
+mod client;
+mod commands;
+mod hostile;
+mod limits;
+mod listing;
+mod multipart;
+mod objects;
+mod server;
+mod signatures;
