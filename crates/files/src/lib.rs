@@ -12,6 +12,7 @@
 //! verified.
 
 mod api;
+mod chunk;
 mod etag;
 mod namespace;
 #[cfg(any(test, feature = "testing"))]
@@ -23,4 +24,5 @@ pub use api::{
     ListRequest, PartInfo, PartPage, RangeSource, ServerUsage, Split, SplitPage, SplitRequest,
     UploadInfo, UploadPage, Usage, limits, validate_bucket_name, validate_key,
 };
+pub use chunk::{ChunkError, StoreError};
 pub use namespace::{ChunkRecord, ChunkState, Content, Extent, Namespace};
