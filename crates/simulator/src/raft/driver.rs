@@ -89,6 +89,9 @@ impl World {
         let role = (core.role(), core.term());
         self.trace.add(&(id, role, core.commit_index(), core.last_index()));
         self.count_role(role_before, role);
+        if role_before.0 == Role::Candidate && role.0 == Role::Leader {
+            self.plan_ambush(id);
+        }
         self.checker.stepped(id, &self.nodes)?;
         let answer = self.judge(id, stepped)?;
         if self.random.chance(self.plan.deferred) {

@@ -29,6 +29,8 @@ pub(crate) enum Event {
     Installed { node: NodeId, life: Life, snapshot: Snapshot },
     /// A crashed node starts.
     Restart { node: NodeId, life: Life },
+    /// A new leader meets its fate while it still commits what it inherited (figure 8).
+    Ambush { node: NodeId, life: Life },
     /// A client does something.
     Client,
     /// Something breaks.
@@ -57,6 +59,7 @@ impl fmt::Display for Event {
                 write!(f, "n{node} installed snapshot {}", snapshot.mark.index)
             }
             Self::Restart { node, .. } => write!(f, "n{node} restarts"),
+            Self::Ambush { node, .. } => write!(f, "n{node} is ambushed"),
             Self::Client => f.write_str("client"),
             Self::Fault => f.write_str("fault"),
         }

@@ -1,6 +1,7 @@
 //! What breaks.
 
-use onefold_types::NodeId;
+use onefold_raft::{Body, Input, Message, Raft};
+use onefold_types::{LogIndex, NodeId};
 
 use super::{
     checker::Checked, coverage::Branch, driver::Node, event::Event, plan::TICK, world::World,
@@ -32,7 +33,8 @@ impl World {
                 }
                 self.coverage.hit(Branch::AllDown);
             }
-            89..95 => self.stall_disk(victim),
+            89..92 => self.stall_disk(victim),
+            92..97 => self.usurp(&ids, anyone)?,
             _ => self.skew_clock(victim),
         }
         Ok(())
@@ -58,6 +60,41 @@ impl World {
                 _ => {}
             }
         }
+    }
+
+    /// A stray message makes a node stand for election, whatever it knows: safety must not depend
+    /// on pre-votes, nor on who deserves to lead.
+    fn usurp(&mut self, ids: &[NodeId], id: NodeId) -> Checked {
+        let from = self.random.pick(ids);
+        let Some(term) = self.nodes[&id].core.as_ref().map(Raft::term) else { return Ok(()) };
+        if from == id {
+            return Ok(());
+        }
+        let message = Message { term, body: Body::TimeoutNow };
+        self.step(id, Input::Message { from, message }).map(|_| ())
+    }
+
+    /// A node was just elected: decides whether it lives to see its first commit.
+    pub(super) fn plan_ambush(&mut self, id: NodeId) {
+        if self.random.chance(self.plan.ambush) {
+            let delay = self.random.within(1..=4 * self.plan.delay_max + self.plan.disk_delay_max);
+            let life = self.nodes[&id].life;
+            self.schedule(delay, Event::Ambush { node: id, life });
+        }
+    }
+
+    /// The new leader crashes, or is cut off, and some other node stands for election.
+    pub(super) fn ambush(&mut self, id: NodeId) -> Checked {
+        let ids = self.ids();
+        if self.random.chance(500) {
+            self.crash(id)?;
+        } else {
+            let others: Vec<NodeId> = ids.iter().copied().filter(|&other| other != id).collect();
+            self.network.heal();
+            self.network.split(&[id], &others);
+        }
+        let heir = self.random.pick(&ids);
+        if heir == id { Ok(()) } else { self.usurp(&ids, heir) }
     }
 
     fn stall_disk(&mut self, id: NodeId) {
@@ -101,8 +138,7 @@ impl World {
         let node = self.nodes.get_mut(&id).expect("a node of this world");
         let machine = &mut node.machine;
         let applied = machine.applied;
-        machine.applied =
-            onefold_types::LogIndex(self.random.within(machine.synced.0..=machine.applied.0));
+        machine.applied = LogIndex(self.random.within(machine.synced.0..=machine.applied.0));
         machine.state = self.checker.state_at(machine.applied);
         if machine.applied < applied {
             self.coverage.hit(Branch::AppliedAgain);

@@ -26,6 +26,8 @@ pub(crate) struct Plan {
     /// Average time between two faults, and between two acts of clients.
     pub(crate) fault_interval: u64,
     pub(crate) client_interval: u64,
+    /// New leaders that crash or are cut off right after their election.
+    pub(crate) ambush: u64,
     pub(crate) down_max: u64,
     pub(crate) batch_max: u64,
     pub(crate) command_bytes_max: u64,
@@ -47,7 +49,7 @@ impl Plan {
     pub(crate) fn draw(random: &mut Random) -> Self {
         let mut calm_or = |max: u64| if random.chance(300) { 0 } else { random.within(0..=max) };
         let (loss, duplication, straggler) = (calm_or(250), calm_or(150), calm_or(50));
-        let (snapshot_failure, deferred) = (calm_or(500), calm_or(700));
+        let (snapshot_failure, deferred, ambush) = (calm_or(500), calm_or(700), calm_or(700));
         Self {
             nodes: random.pick(&[1, 2, 3, 3, 3, 3, 4, 5, 5, 5]),
             duration: TICK * random.within(300..=1500),
@@ -61,6 +63,7 @@ impl Plan {
             snapshot_failure,
             fault_interval: TICK * random.within(8..=80),
             client_interval: random.within(10..=300),
+            ambush,
             down_max: TICK * random.within(5..=120),
             batch_max: random.within(1..=8),
             command_bytes_max: random.pick(&[8, 64, 512]),

@@ -141,6 +141,9 @@ impl World {
             Event::Restart { node, life } if self.nodes[&node].life == life => {
                 self.start(node)?;
             }
+            Event::Ambush { node, life } if self.nodes[&node].lives(life) && !self.is_healed => {
+                self.ambush(node)?;
+            }
             Event::Client if !self.is_healed => {
                 self.client_acts()?;
                 let delay = self.random.within(1..=2 * self.plan.client_interval);
