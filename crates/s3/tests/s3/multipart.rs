@@ -47,7 +47,8 @@ async fn parts_in_any_order_become_one_object() {
     assert_eq!(client.get("/bucket/key").await.status, 404, "not visible yet");
     let parts = client.get(&format!("/bucket/key?uploadId={upload}")).await;
     assert_eq!(parts.all("PartNumber"), ["1", "2", "17", "30"]);
-    let done = complete(&client, &upload, &[(1, &one), (2, &two), (30, &third)]).await;
+    let bare = two.trim_matches('"');
+    let done = complete(&client, &upload, &[(1, &one), (2, bare), (30, &third)]).await;
     assert_eq!(done.status, 200, "{}", done.text());
     assert!(done.one("ETag").contains("-3"));
     let got = client.get("/bucket/key").await;
