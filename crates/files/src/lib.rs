@@ -13,7 +13,9 @@
 
 mod api;
 mod chunk;
+mod commands;
 mod etag;
+mod master;
 mod namespace;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

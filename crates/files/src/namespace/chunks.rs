@@ -192,8 +192,9 @@ impl Change<'_> {
         Ok(Reply::Done)
     }
 
-    pub(super) fn collect(&mut self, unreferenced_before: Timestamp, limit: u32) -> Applied<Reply> {
-        let (start, end) = keys::garbage_until(unreferenced_before);
+    pub(super) fn collect(&mut self, grace_ms: u64, limit: u32) -> Applied<Reply> {
+        let before = Timestamp(self.time.0.saturating_sub(grace_ms));
+        let (start, end) = keys::garbage_until(before);
         let limit = (limit as usize).min(COMMAND_CHUNKS_MAX);
         let mut due = Vec::new();
         for pair in self.table.scan(KeyRange::half_open(start, end), Order::Ascending).take(limit) {

@@ -1,7 +1,7 @@
 //! What the namespace's group replicates, and what it answers.
 
 use bytes::Bytes;
-use onefold_types::{ChunkId, ChunkVersion, NodeId, Timestamp};
+use onefold_types::{ChunkId, ChunkVersion, NodeId};
 use serde::{Deserialize, Serialize};
 
 use super::records::{ChunkRecord, Content};
@@ -118,9 +118,9 @@ pub(crate) enum Command {
     Touch {
         chunks: Vec<ChunkId>,
     },
-    /// Forgets chunks without references since before `unreferenced_before`.
+    /// Forgets up to `limit` chunks that are without references for longer than this.
     Collect {
-        unreferenced_before: Timestamp,
+        grace_ms: u64,
         limit: u32,
     },
 }

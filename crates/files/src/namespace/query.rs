@@ -4,7 +4,7 @@ use std::str;
 
 use bytes::Bytes;
 use onefold_table::{KeyRange, Order, TableError, View};
-use onefold_types::{ChunkId, NodeId};
+use onefold_types::{ChunkId, NodeId, Timestamp};
 
 use super::chunks::get_chunk;
 use super::keys;
@@ -256,6 +256,14 @@ impl Query<'_> {
             chunks.push(keys::trailing_chunk(&key).ok_or_else(|| corrupt("chunk", "short key"))?);
         }
         Ok(chunks)
+    }
+
+    /// Whether a chunk has been without references since before `due`, counted from the epoch.
+    pub(crate) fn has_garbage(&self, due: std::time::Duration) -> Answer<bool> {
+        let due = Timestamp(u64::try_from(due.as_millis()).unwrap_or(u64::MAX));
+        let (start, end) = keys::garbage_until(due);
+        let mut garbage = self.0.scan(KeyRange::half_open(start, end), Order::Ascending);
+        Ok(garbage.next().transpose()?.is_some())
     }
 
     /// Chunks that are not sealed, after a chunk.

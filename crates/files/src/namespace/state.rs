@@ -88,9 +88,7 @@ impl Change<'_> {
                 self.drop_replica(chunk, version, node)
             }
             Command::Touch { chunks } => self.touch(&chunks),
-            Command::Collect { unreferenced_before, limit } => {
-                self.collect(unreferenced_before, limit)
-            }
+            Command::Collect { grace_ms, limit } => self.collect(grace_ms, limit),
         }
     }
 }

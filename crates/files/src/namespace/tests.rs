@@ -183,7 +183,7 @@ fn a_chunk_lives_as_long_as_something_refers_to_it() {
     let to: FilePath = "/bucket/d/b".parse().unwrap();
     store.run(Command::Copy { from, to, options: CopyOptions::default() }).unwrap();
     store.seal(chunk, 100, &[1, 2, 3]).unwrap();
-    let collect = Command::Collect { unreferenced_before: Timestamp(u64::MAX), limit: 10 };
+    let collect = Command::Collect { grace_ms: 0, limit: 10 };
     for key in ["a", "d/b"] {
         assert_eq!(store.run(collect.clone()).unwrap(), Reply::Collected(Vec::new()));
         let keys = vec![key.to_owned()];
@@ -191,7 +191,7 @@ fn a_chunk_lives_as_long_as_something_refers_to_it() {
         store.check();
     }
     let since = store.chunk(chunk).unwrap().unreferenced_since;
-    let early = Command::Collect { unreferenced_before: since, limit: 10 };
+    let early = Command::Collect { grace_ms: store.time + 1 - since.0, limit: 10 };
     assert_eq!(store.run(early).unwrap(), Reply::Collected(Vec::new()));
     let gone = vec![(chunk, vec![NodeId(1), NodeId(2), NodeId(3)])];
     assert_eq!(store.run(collect).unwrap(), Reply::Collected(gone));
@@ -223,7 +223,7 @@ fn a_file_is_refused_when_its_chunk_was_sealed_below_it_or_collected() {
     let beyond = store.put("a", Content::Extents(vec![extent(chunk, 0, 51)]));
     assert!(matches!(beyond, Err(FilesError::Unavailable { .. })));
     let within = Content::Extents(vec![extent(chunk, 0, 50)]);
-    let collect = Command::Collect { unreferenced_before: Timestamp(u64::MAX), limit: 10 };
+    let collect = Command::Collect { grace_ms: 0, limit: 10 };
     store.run(collect).unwrap();
     assert!(matches!(store.put("a", within), Err(FilesError::Unavailable { .. })));
     assert_eq!(store.query().find_file("bucket", "a").unwrap(), None);
@@ -235,9 +235,9 @@ fn a_touched_chunk_is_spared() {
     let mut store = with_bucket();
     let chunk = store.allocate(&[1, 2]);
     store.seal(chunk, 50, &[1, 2]).unwrap();
-    let due = Timestamp(store.chunk(chunk).unwrap().unreferenced_since.0 + 1);
+    let since = store.chunk(chunk).unwrap().unreferenced_since.0;
     store.run(Command::Touch { chunks: vec![chunk, ChunkId(999)] }).unwrap();
-    let collect = Command::Collect { unreferenced_before: due, limit: 10 };
+    let collect = Command::Collect { grace_ms: store.time - since, limit: 10 };
     assert_eq!(store.run(collect).unwrap(), Reply::Collected(Vec::new()));
     store.check();
 }

@@ -1,0 +1,232 @@
+//! What should be done about replicas: decisions without I/O, from the namespace's records, the
+//! chunkservers' reports, and who is alive.
+
+use std::collections::BTreeSet;
+
+use onefold_types::limits::CHUNK_REPLICAS;
+use onefold_types::{ChunkId, ChunkVersion, NodeId};
+
+use crate::chunk::ReplicaReport;
+use crate::namespace::{ChunkRecord, ChunkState};
+
+/// What a report asks the leader to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    /// All is well.
+    None,
+    /// The replica is in the record and does not hold what it should.
+    Drop,
+    /// The replica is in the record and does not know yet that the chunk is sealed.
+    Seal { length: u64 },
+    /// The replica is whole but not in the record, which has too few.
+    Add,
+    /// The replica is not in the record, and nothing needs it.
+    Delete,
+}
+
+/// Compares a replica on `node` with the record of its chunk.
+pub(super) fn examine(
+    node: NodeId,
+    report: &ReplicaReport,
+    record: Option<&ChunkRecord>,
+    alive: &BTreeSet<NodeId>,
+) -> Action {
+    let Some(record) = record else { return Action::Delete };
+    let is_member = record.replicas.contains(&node);
+    if record.state != ChunkState::Sealed {
+        // Members: the seal will find out what they have. Others were never created for it.
+        return if is_member { Action::None } else { Action::Delete };
+    }
+    let whole = !report.damaged && report.length >= record.length;
+    let as_sealed = report.sealed && report.length == record.length;
+    // While no other replica answers, even a damaged one may hold what is asked for.
+    let others = record.replicas.iter().any(|other| *other != node && alive.contains(other));
+    match (is_member, whole) {
+        (true, false) if others => Action::Drop,
+        (true, false) => Action::None,
+        (true, true) if as_sealed => Action::None,
+        (true, true) => Action::Seal { length: record.length },
+        (false, true) if as_sealed && is_wanting(record, alive) => Action::Add,
+        (false, _) if others => Action::Delete,
+        (false, _) => Action::None,
+    }
+}
+
+fn live(record: &ChunkRecord, alive: &BTreeSet<NodeId>) -> usize {
+    record.replicas.iter().filter(|node| alive.contains(node)).count()
+}
+
+/// Whether the chunk has fewer live replicas than the live nodes allow.
+fn is_wanting(record: &ChunkRecord, alive: &BTreeSet<NodeId>) -> bool {
+    live(record, alive) < CHUNK_REPLICAS.min(alive.len())
+}
+
+/// One copy to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Repair {
+    pub(super) chunk: ChunkId,
+    pub(super) version: ChunkVersion,
+    pub(super) length: u64,
+    /// Live replicas; the fewer, the greater the danger.
+    pub(super) sources: Vec<NodeId>,
+    /// Who could take the copy, best first.
+    pub(super) target: NodeId,
+    /// A dead replica that the copy replaces.
+    pub(super) instead_of: Option<NodeId>,
+}
+
+/// The copy that a chunk needs, if one can be made; `candidates` are in order of preference.
+pub(super) fn repair(
+    chunk: ChunkId,
+    record: &ChunkRecord,
+    alive: &BTreeSet<NodeId>,
+    candidates: &[NodeId],
+) -> Option<Repair> {
+    if record.state != ChunkState::Sealed || !is_wanting(record, alive) {
+        return None;
+    }
+    let sources: Vec<_> =
+        record.replicas.iter().copied().filter(|node| alive.contains(node)).collect();
+    if sources.is_empty() {
+        return None;
+    }
+    let target = *candidates.iter().find(|node| !record.replicas.contains(node))?;
+    let dead = record.replicas.iter().copied().find(|node| !alive.contains(node));
+    let instead_of = dead.filter(|_| record.replicas.len() >= CHUNK_REPLICAS);
+    let ChunkRecord { version, length, .. } = *record;
+    Some(Repair { chunk, version, length, sources, target, instead_of })
+}
+
+/// How a chunk can be sealed: the length, and the replicas that have it.
+///
+/// Whatever was acknowledged is on every replica of the record, so the shortest of those that are
+/// fenced has it all. One that lost bytes that a file refers to does not take part.
+pub(super) fn seal(
+    record: &ChunkRecord,
+    fenced: &[(NodeId, ReplicaReport)],
+) -> Option<(u64, Vec<NodeId>)> {
+    let all_damaged = fenced.iter().all(|(_, report)| report.damaged);
+    let has_all = |report: &ReplicaReport| {
+        (all_damaged || !report.damaged) && report.length >= record.committed_end
+    };
+    let survivors = || fenced.iter().filter(|(_, report)| has_all(report));
+    let length = survivors().map(|(_, report)| report.length).min()?;
+    Some((length, survivors().map(|(node, _)| *node).collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use onefold_types::Timestamp;
+
+    use super::*;
+
+    const CHUNK: ChunkId = ChunkId(5);
+
+    fn nodes(numbers: &[u64]) -> Vec<NodeId> {
+        numbers.iter().copied().map(NodeId).collect()
+    }
+
+    fn set(numbers: &[u64]) -> BTreeSet<NodeId> {
+        nodes(numbers).into_iter().collect()
+    }
+
+    fn sealed(replicas: &[u64]) -> ChunkRecord {
+        ChunkRecord {
+            version: ChunkVersion(2),
+            state: ChunkState::Sealed,
+            replicas: nodes(replicas),
+            primary: NodeId(1),
+            writer: NodeId(1),
+            length: 100,
+            committed_end: 90,
+            references: 1,
+            unreferenced_since: Timestamp::ZERO,
+        }
+    }
+
+    fn report(length: u64, sealed: bool, damaged: bool) -> ReplicaReport {
+        ReplicaReport { chunk: CHUNK, version: ChunkVersion(2), length, sealed, damaged }
+    }
+
+    #[test]
+    fn members_that_lost_something_are_dropped() {
+        let record = sealed(&[1, 2, 3]);
+        let alive = set(&[1, 2, 3]);
+        let examine = |report| examine(NodeId(1), &report, Some(&record), &alive);
+        assert_eq!(examine(report(100, true, false)), Action::None);
+        assert_eq!(examine(report(100, true, true)), Action::Drop);
+        assert_eq!(examine(report(99, false, false)), Action::Drop);
+        assert_eq!(examine(report(120, false, false)), Action::Seal { length: 100 });
+    }
+
+    #[test]
+    fn a_returning_replica_is_taken_up_again_when_it_is_needed() {
+        let record = sealed(&[1, 2]);
+        let whole = report(100, true, false);
+        let examine = |report, alive| examine(NodeId(3), &report, Some(&record), &alive);
+        assert_eq!(examine(whole, set(&[1, 2, 3])), Action::Add);
+        assert_eq!(examine(whole, set(&[1, 3])), Action::Add);
+        assert_eq!(examine(report(100, false, false), set(&[1, 2, 3])), Action::Delete);
+        assert_eq!(examine(report(100, true, true), set(&[1, 2, 3])), Action::Delete);
+        let full = sealed(&[1, 2, 4]);
+        let alive = set(&[1, 2, 3, 4]);
+        assert_eq!(super::examine(NodeId(3), &whole, Some(&full), &alive), Action::Delete);
+        assert_eq!(super::examine(NodeId(3), &whole, None, &alive), Action::Delete);
+    }
+
+    #[test]
+    fn a_damaged_replica_is_kept_while_no_other_answers() {
+        let record = sealed(&[1, 2]);
+        let damaged = report(100, true, true);
+        let examine =
+            |node, alive: &[u64]| examine(NodeId(node), &damaged, Some(&record), &set(alive));
+        assert_eq!(examine(1, &[1, 3]), Action::None);
+        assert_eq!(examine(3, &[3]), Action::None);
+        assert_eq!(examine(1, &[1, 2]), Action::Drop);
+    }
+
+    #[test]
+    fn open_chunks_are_left_to_the_seal() {
+        let record = ChunkRecord { state: ChunkState::Open, ..sealed(&[1, 2]) };
+        let short = report(1, false, false);
+        let alive = set(&[1, 2, 3]);
+        assert_eq!(examine(NodeId(1), &short, Some(&record), &alive), Action::None);
+        assert_eq!(examine(NodeId(3), &short, Some(&record), &alive), Action::Delete);
+    }
+
+    #[test]
+    fn a_copy_replaces_a_dead_replica_when_there_is_somewhere_to_go() {
+        let record = sealed(&[1, 2, 3]);
+        let find = |alive: &[u64], candidates: &[u64]| {
+            repair(CHUNK, &record, &set(alive), &nodes(candidates))
+        };
+        assert_eq!(find(&[1, 2, 3, 4], &[4]), None, "it has enough");
+        assert_eq!(find(&[1, 2], &[1, 2]), None, "no node is without a replica");
+        assert_eq!(find(&[4, 5], &[4, 5]), None, "no replica is left to copy");
+        let found = find(&[1, 2, 4], &[1, 4]).unwrap();
+        assert_eq!((found.target, found.instead_of), (NodeId(4), Some(NodeId(3))));
+        assert_eq!(found.sources, nodes(&[1, 2]));
+    }
+
+    #[test]
+    fn a_chunk_with_two_replicas_gets_a_third() {
+        let found = repair(CHUNK, &sealed(&[1, 2]), &set(&[1, 2, 3]), &nodes(&[3])).unwrap();
+        assert_eq!((found.target, found.instead_of), (NodeId(3), None));
+    }
+
+    #[test]
+    fn a_seal_takes_the_shortest_replica_that_has_what_was_committed() {
+        let record = sealed(&[1, 2, 3]);
+        let fenced = |lengths: &[u64]| -> Vec<_> {
+            let report = |(place, length): (usize, &u64)| {
+                (NodeId(place as u64 + 1), report(*length, false, false))
+            };
+            lengths.iter().enumerate().map(report).collect()
+        };
+        assert_eq!(seal(&record, &fenced(&[95, 90, 120])), Some((90, nodes(&[1, 2, 3]))));
+        assert_eq!(seal(&record, &fenced(&[95, 89])), Some((95, nodes(&[1]))));
+        assert_eq!(seal(&record, &fenced(&[89])), None);
+        assert_eq!(seal(&record, &[]), None);
+    }
+}
