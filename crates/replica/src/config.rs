@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use onefold_types::NodeId;
+use onefold_types::{GroupId, NodeId};
 
 use crate::HostError;
 
@@ -58,19 +58,31 @@ impl HostConfig {
             limits.reads_waiting_max,
             limits.messages_waiting_max,
             limits.messages_waiting_bytes_max,
-            limits.persist_bytes_max,
+            limits.unsynced_bytes_max,
             limits.uncommitted_bytes_max,
-            limits.apply_backlog_bytes_max,
+            limits.backlog_bytes_max,
+            limits.applying_bytes_max,
+            limits.inflight_bytes_max,
             limits.apply_threads,
             limits.apply_round_bytes_max,
-            limits.sessions_max,
-            limits.session_answers_max,
             limits.snapshot_chunk_bytes,
             limits.snapshots_sent_max,
             limits.snapshots_received_max,
         ]
         .contains(&0);
         if none { wrong("no limit may be zero") } else { Ok(()) }
+    }
+
+    /// The settings of one group's core.
+    pub(crate) fn raft(&self, group: GroupId, seed: u64) -> onefold_raft::Config {
+        onefold_raft::Config {
+            election_ticks: self.election_ticks,
+            heartbeat_ticks: self.heartbeat_ticks,
+            inflight_bytes_max: self.limits.inflight_bytes_max,
+            uncommitted_bytes_max: self.limits.uncommitted_bytes_max,
+            unapplied_bytes_max: self.limits.applying_bytes_max,
+            ..onefold_raft::Config::new(self.node, group, seed)
+        }
     }
 }
 
@@ -81,29 +93,28 @@ pub struct Limits {
     pub proposals_waiting_max: usize,
     /// Bytes of those proposals.
     pub proposals_waiting_bytes_max: usize,
-    /// Reads of one group that wait for a confirmation of leadership.
+    /// Reads that wait for the consensus thread, over all groups; and on a follower, reads of one
+    /// group that wait for the leader's answer.
     pub reads_waiting_max: usize,
     /// Frames of other nodes that wait for the consensus thread; further ones are dropped.
     pub messages_waiting_max: usize,
     /// Bytes of those frames.
     pub messages_waiting_bytes_max: usize,
-    /// Bytes of one group that may be on their way to the disk before it takes no more proposals.
-    pub persist_bytes_max: usize,
+    /// Bytes of all groups on their way to the disk, beyond which proposals are refused.
+    pub unsynced_bytes_max: usize,
     /// Bytes of a group's proposals that are not committed yet.
     pub uncommitted_bytes_max: usize,
-    /// Committed bytes of a group that wait to be applied, before it takes no more entries.
-    pub apply_backlog_bytes_max: usize,
+    /// Bytes of a group's entries that are not applied yet, beyond which it takes no more.
+    pub backlog_bytes_max: usize,
+    /// Bytes of a group's entries that an apply thread has at once.
+    pub applying_bytes_max: usize,
+    /// Bytes of entries sent to one follower of a group and not yet answered.
+    pub inflight_bytes_max: usize,
     /// Threads that apply; each group is pinned to one.
     pub apply_threads: usize,
     /// Bytes written to the table by one apply round, after which it ends; one command may exceed
     /// it.
     pub apply_round_bytes_max: usize,
-    /// Sessions that a group remembers.
-    pub sessions_max: usize,
-    /// How long an idle session is remembered, in replicated time.
-    pub session_idle: Duration,
-    /// Answers that a session remembers beyond what its client acknowledged.
-    pub session_answers_max: usize,
     /// Bytes of applied entries of a group after which its log is compacted.
     pub compact_after_bytes: usize,
     /// Applied entries of a group after which its log is compacted.
@@ -128,14 +139,14 @@ impl Default for Limits {
             reads_waiting_max: 64 << 10,
             messages_waiting_max: 4 << 10,
             messages_waiting_bytes_max: 128 << 20,
-            persist_bytes_max: 64 << 20,
+            // Less than the log queues, so that proposals are refused before an append waits.
+            unsynced_bytes_max: 16 << 20,
             uncommitted_bytes_max: 64 << 20,
-            apply_backlog_bytes_max: 64 << 20,
+            backlog_bytes_max: 128 << 20,
+            applying_bytes_max: 32 << 20,
+            inflight_bytes_max: 8 << 20,
             apply_threads: 2,
             apply_round_bytes_max: 4 << 20,
-            sessions_max: 100_000,
-            session_idle: Duration::from_secs(3600),
-            session_answers_max: 1024,
             compact_after_bytes: 32 << 20,
             compact_after_entries: 50_000,
             keep_bytes: 16 << 20,

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use onefold_log::LogError;
+use onefold_raft::ConfigError;
 use onefold_table::TableError;
 use onefold_types::{GroupId, LogIndex, NodeId, SessionId};
 use serde::{Deserialize, Serialize};
@@ -216,33 +218,33 @@ pub enum HostError {
         /// The group.
         group: GroupId,
     },
-    /// The state in the table is newer than the log, which can't be by any crash of this program.
+    /// The table knows the group, but the log does not. Votes and acknowledgements are lost.
     #[error(
-        "group {group}: the table has applied index {applied} but the log ends at {last}; the log \
-         and the table do not belong together: restore both from one copy, or remove the data \
-         folder and let the node fetch its data from the other replicas"
+        "group {group}: the table has applied index {applied}, but the log has nothing of the \
+         group; restore both from one copy, or remove the node's data folder and let the node join \
+         again as a new one"
     )]
-    TableAhead {
+    LogLost {
         /// The group.
         group: GroupId,
         /// What the table has applied.
         applied: LogIndex,
-        /// Where the log ends.
-        last: LogIndex,
     },
-    /// The log no longer holds what the table has not applied yet.
-    #[error(
-        "group {group}: the table has applied index {applied} but the log begins after {first}; \
-         the table was lost or is an old copy: restore both from one copy, or remove the data \
-         folder and let the node fetch its data from the other replicas"
-    )]
-    TableBehind {
+    /// What log and table hold of a group contradicts itself, which no crash of this program causes.
+    #[error("group {group} cannot start from this data folder: {source}")]
+    Restore {
         /// The group.
         group: GroupId,
-        /// What the table has applied.
-        applied: LogIndex,
-        /// The last index that the log has dropped.
-        first: LogIndex,
+        /// What is wrong.
+        source: ConfigError,
+    },
+    /// The consensus core refused something that only a bug or a broken disk can cause.
+    #[error("group {group} stopped, since serving on could serve wrong data: {reason}")]
+    Consensus {
+        /// The group.
+        group: GroupId,
+        /// What was refused.
+        reason: String,
     },
     /// A record of the host in log or table does not decode.
     #[error(
@@ -259,7 +261,7 @@ pub enum HostError {
     },
     /// The log failed.
     #[error("the log failed: {0}")]
-    Log(String),
+    Log(#[from] LogError),
     /// The table failed.
     #[error("the table failed: {0}")]
     Table(Arc<TableError>),

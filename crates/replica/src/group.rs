@@ -1,22 +1,27 @@
 //! The handle of one group.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use onefold_table::SpaceView;
 use onefold_types::{GroupId, LogIndex, NodeId, SessionId, Term};
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
+use tokio::time::timeout_at;
 
-use crate::{ProposeError, ReadError, TransferError};
+use crate::core::{Core, GroupCell};
+use crate::host::Life;
+use crate::inbox::Event;
+use crate::{ProposeError, ReadError, TransferError, propose, read};
 
 /// Makes a command exactly-once: within a session, each sequence number is executed at most once,
 /// and a retry gets the first answer.
 ///
 /// A client draws its session at random, numbers its commands from 1, and retries a command with
 /// the number that it had. A group forgets sessions that were idle for long
-/// ([`Limits::session_idle`](crate::Limits::session_idle)): a retry must not come later than that.
+/// ([`SESSION_IDLE_MS_MIN`](crate::SESSION_IDLE_MS_MIN)): a retry must not come later than that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SessionTag {
     /// The session.
@@ -91,12 +96,21 @@ pub struct Leadership {
 /// A group on this node. Works the same on every node that hosts the group, leader or not. Cheap to
 /// clone.
 #[derive(Clone)]
-pub struct Group {}
+pub struct Group {
+    core: Arc<Core>,
+    cell: Arc<GroupCell>,
+    /// The host runs for as long as anybody may use it.
+    _life: Arc<Life>,
+}
 
 impl Group {
+    pub(crate) fn new(core: Arc<Core>, cell: Arc<GroupCell>, life: Arc<Life>) -> Self {
+        Self { core, cell, _life: life }
+    }
+
     /// The group's number.
     pub fn id(&self) -> GroupId {
-        todo!()
+        self.cell.id
     }
 
     /// Replicates a command and answers what the state machine answered.
@@ -115,8 +129,7 @@ impl Group {
         session: Option<SessionTag>,
         deadline: Duration,
     ) -> Result<Bytes, ProposeError> {
-        let _ = (command, session, deadline);
-        todo!()
+        propose::anywhere(&self.core, &self.cell, command, session, deadline).await
     }
 
     /// A view of the group's state that is as fresh as `consistency` says. It does not change
@@ -129,42 +142,42 @@ impl Group {
         consistency: Consistency,
         deadline: Duration,
     ) -> Result<SpaceView, ReadError> {
-        let _ = (consistency, deadline);
-        todo!()
+        read::read(&self.core, &self.cell, consistency, deadline).await
     }
 
     /// The state that this replica has applied, as it is now.
     pub fn view(&self) -> SpaceView {
-        todo!()
+        self.cell.view()
     }
 
-    /// The last entry that this replica has applied: [`view`](Self::view) shows at least that.
+    /// The last entry that this replica has applied: a [`view`](Self::view) taken afterwards shows
+    /// at least that.
     pub fn applied(&self) -> LogIndex {
-        todo!()
+        *self.cell.applied.borrow()
     }
 
     /// Sees each advance of [`applied`](Self::applied).
     pub fn applied_updates(&self) -> watch::Receiver<LogIndex> {
-        todo!()
+        self.cell.applied.subscribe()
     }
 
     /// What this replica knows of its group.
     pub fn status(&self) -> GroupStatus {
-        todo!()
+        self.cell.status()
     }
 
     /// Sees each change of leadership.
     pub fn leadership(&self) -> watch::Receiver<Leadership> {
-        todo!()
+        self.cell.leadership.subscribe()
     }
 
     /// Whether this replica leads, as far as it knows: another one may have taken over already.
     pub fn is_leader(&self) -> bool {
-        todo!()
+        self.cell.leadership.borrow().is_self
     }
 
     /// Hands leadership to another voter and waits until it leads (Raft dissertation, section
-    /// 3.10).
+    /// 3.10). Call it on the leader.
     ///
     /// # Errors
     /// See [`TransferError`].
@@ -173,7 +186,24 @@ impl Group {
         to: NodeId,
         deadline: Duration,
     ) -> Result<(), TransferError> {
-        let _ = (to, deadline);
-        todo!()
+        let group = self.cell.id;
+        let until = tokio::time::Instant::now() + deadline;
+        let mut leadership = self.leadership();
+        let (reply, answer) = oneshot::channel();
+        self.core.inbox.report(Event::Transfer { group, to, reply });
+        let timed_out = TransferError::TimedOut { group, to, waited: deadline };
+        match timeout_at(until, answer).await {
+            Ok(Ok(answer)) => answer?,
+            Ok(Err(_)) => {
+                let reason = self.core.inbox.closed().unwrap_or_default();
+                return Err(TransferError::Stopped { reason });
+            }
+            Err(_) => return Err(timed_out),
+        }
+        let has_taken_over = leadership.wait_for(|now| now.leader == Some(to));
+        match timeout_at(until, has_taken_over).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(timed_out),
+        }
     }
 }

@@ -1,52 +1,139 @@
 //! The host: all groups of a node.
 
 use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
-use onefold_transport::Router;
+use bytes::Bytes;
+use onefold_log::{Log, Recovered};
+use onefold_table::Table;
+use onefold_transport::{Peers, RemoteError, Router};
 use onefold_types::{GroupId, NodeId};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
-use crate::{Group, GroupStatus, HostError, StateMachine};
+use crate::core::{Core, lock};
+use crate::start::{Started, start};
+use crate::wire::{MESSAGES, Propose, ReadIndex};
+use crate::{
+    Group, GroupStatus, HostConfig, HostError, ProposeError, ReadError, StateMachine, driver,
+    propose, read, snapshot,
+};
 
 /// A group that a node hosts.
 pub struct GroupSpec {
     /// The group.
     pub id: GroupId,
-    /// Its voting members when it is formed. Later the log knows them.
+    /// Its voting members when it is formed. Later the node knows them from its own data.
     pub voters: BTreeSet<NodeId>,
     /// What it replicates.
     pub state_machine: Box<dyn StateMachine>,
 }
 
-/// Many Raft groups on one node. Cheap to clone; the host ends with its last clone.
+/// Many Raft groups on one node. Cheap to clone; the host ends with the last clone of it and of its
+/// [`Group`]s.
 #[derive(Clone)]
-pub struct Host {}
+pub struct Host {
+    core: Arc<Core>,
+    life: Arc<Life>,
+}
+
+/// Ends the host when it is dropped. The host's own threads and handlers hold the core, not this.
+pub(crate) struct Life {
+    core: Arc<Core>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        self.core.close();
+    }
+}
 
 impl Host {
+    /// Recovers the groups from log and table, and starts to take part in them. Call it within a
+    /// tokio runtime; [`register`](Self::register) its methods, or it hears from nobody.
+    ///
+    /// `recovered` is what [`Log::open`] gave, and `table` must be opened from the same data folder.
+    /// Groups that are in neither are formed with the voters of their [`GroupSpec`].
+    ///
+    /// # Errors
+    /// When the configuration cannot work, when log and table contradict each other, or when they
+    /// fail. Nothing runs then.
+    pub fn start(
+        config: HostConfig,
+        log: Log,
+        recovered: Recovered,
+        table: Arc<dyn Table>,
+        peers: Peers,
+        groups: Vec<GroupSpec>,
+    ) -> Result<Self, HostError> {
+        let Started { core, threads } = start(config, log, recovered, table, peers, groups)?;
+        let life = Arc::new(Life { core: core.clone(), threads: Mutex::new(threads) });
+        Ok(Self { core, life })
+    }
+
     /// Enters the host's methods and messages into the node's router.
     pub fn register(&self, router: &mut Router) {
-        let _ = router;
-        todo!()
+        let core = self.core.clone();
+        router.one_way(MESSAGES, move |from, frame| driver::deliver(&core, from, frame));
+
+        let core = self.core.clone();
+        router.call::<Propose, _, _>(move |_, request, command| {
+            let core = core.clone();
+            async move {
+                let group = request.group;
+                let cell = core.group(group).ok_or(ProposeError::NotHosted { group })?;
+                let until = Instant::now() + Duration::from_millis(request.deadline_ms);
+                let answer = propose::here(&core, cell, &command, request.session, until).await?;
+                Ok::<_, RemoteError>(((), answer))
+            }
+        });
+
+        let core = self.core.clone();
+        router.call::<ReadIndex, _, _>(move |_, request, _| {
+            let core = core.clone();
+            async move {
+                let group = request.group;
+                let cell = core.group(group).ok_or(ReadError::NotHosted { group })?;
+                let until = Instant::now() + Duration::from_millis(request.deadline_ms);
+                let index = read::confirm_here(&core, cell, until).await?;
+                Ok::<_, RemoteError>((index, Bytes::new()))
+            }
+        });
+        snapshot::register(&self.core, router);
     }
 
     /// A group, if this node hosts it.
     pub fn group(&self, id: GroupId) -> Option<Group> {
-        todo!("{id}")
+        let cell = self.core.group(id)?.clone();
+        Some(Group::new(self.core.clone(), cell, self.life.clone()))
     }
 
     /// What this node knows of each of its groups, in the order of their numbers.
     pub fn status(&self) -> Vec<GroupStatus> {
-        todo!()
+        self.core.groups.values().map(|cell| cell.status()).collect()
     }
 
     /// Becomes `Some` when the host stopped because log, table or a thread failed. It serves nothing
     /// any more; the process should end with the error and be started again.
     pub fn failure(&self) -> watch::Receiver<Option<HostError>> {
-        todo!()
+        self.core.failure.subscribe()
     }
 
-    /// Stops serving and waits until the threads have ended. What was acknowledged is durable.
+    /// Stops serving and waits until the threads have ended and the log is closed. What was
+    /// acknowledged is durable.
     pub async fn shutdown(&self) {
-        todo!()
+        self.core.close();
+        let threads = std::mem::take(&mut *lock(&self.life.threads));
+        let joined = tokio::task::spawn_blocking(move || {
+            for thread in threads {
+                // A panic was reported as the host's failure.
+                let _ = thread.join();
+            }
+        });
+        // Fails only when the runtime itself shuts down.
+        let _ = joined.await;
     }
 }

@@ -14,14 +14,30 @@
 //! This room must never acknowledge what a majority does not hold durably, apply an entry that its
 //! own log does not hold durably, or go on after its log or table failed: then the host stops.
 
+mod apply;
+mod chores;
+mod command;
 mod config;
+mod core;
+mod driver;
 mod error;
+mod forward;
 mod group;
 mod host;
+mod inbox;
 mod machine;
+mod persist;
+mod propose;
+mod read;
+mod records;
+mod sessions;
+mod snapshot;
+mod start;
+mod wire;
 
 pub use config::{HostConfig, Limits};
 pub use error::{HostError, ProposeError, ReadError, TransferError};
 pub use group::{Consistency, Group, GroupStatus, Leadership, Role, SessionTag};
 pub use host::{GroupSpec, Host};
 pub use machine::{Apply, StateMachine};
+pub use sessions::{SESSION_ANSWERS_MAX, SESSION_IDLE_MS_MIN, SESSIONS_MAX};

@@ -16,11 +16,7 @@ pub trait StateMachine: Send + 'static {
     ///
     /// # Errors
     /// Only what the table answers. It stops the host: the replica's state is in doubt.
-    fn apply(
-        &mut self,
-        context: &mut Apply<'_, '_>,
-        command: &Bytes,
-    ) -> Result<Bytes, TableError>;
+    fn apply(&mut self, context: &mut Apply<'_, '_>, command: &Bytes) -> Result<Bytes, TableError>;
 
     /// The writes of a round are in the table and visible to readers, up to and with `applied`:
     /// publish events, wake waiters. Called before the proposers get their answers; must be quick.

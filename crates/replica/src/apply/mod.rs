@@ -1,0 +1,106 @@
+//! The apply threads: committed entries become state and answers.
+//!
+//! Each group is pinned to one thread. A thread takes all that waits, and applies what a group has
+//! in rounds of bounded size: one overlay, one atomic batch with the data, the sessions and the
+//! applied index, then the answers. The core hands out only entries that are durable in this node's
+//! log, so the table is never ahead of the log, however fast it is and whatever the disk does.
+
+mod replica;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+
+use bytes::Bytes;
+use onefold_raft::{Entry, SnapshotMark};
+use onefold_types::{GroupId, LogIndex};
+use tokio::sync::oneshot;
+
+pub(crate) use replica::Replica;
+
+use crate::core::Core;
+use crate::inbox::Event;
+use crate::{HostError, ProposeError};
+
+/// Somebody waits for the answer of an entry.
+pub(crate) struct Waiter {
+    pub(crate) index: LogIndex,
+    pub(crate) reply: oneshot::Sender<Result<Bytes, ProposeError>>,
+}
+
+/// What the consensus thread hands to an apply thread.
+pub(crate) enum Work {
+    /// Apply these entries, and answer who waits for them; both in the order of the log.
+    Apply { group: GroupId, entries: Vec<Entry>, waiters: Vec<Waiter> },
+    /// Replace the state by the staged snapshot.
+    Install { group: GroupId, mark: SnapshotMark },
+}
+
+/// What one group has to apply.
+#[derive(Default)]
+struct Backlog {
+    entries: VecDeque<Entry>,
+    waiters: VecDeque<Waiter>,
+}
+
+/// Applies until the consensus thread is gone.
+///
+/// # Errors
+/// What stops the host.
+pub(crate) fn run(
+    core: &Arc<Core>,
+    mut replicas: BTreeMap<GroupId, Replica>,
+    work: &Receiver<Work>,
+) -> Result<(), HostError> {
+    let mut backlogs: BTreeMap<GroupId, Backlog> = BTreeMap::new();
+    loop {
+        let first = if backlogs.is_empty() { work.recv().ok() } else { None };
+        if backlogs.is_empty() && first.is_none() {
+            return Ok(());
+        }
+        for item in first.into_iter().chain(work.try_iter()) {
+            match item {
+                Work::Apply { group, entries, waiters } => {
+                    let backlog = backlogs.entry(group).or_default();
+                    backlog.entries.extend(entries);
+                    backlog.waiters.extend(waiters);
+                }
+                Work::Install { group, mark } => {
+                    let replica = hosted(&mut replicas, group);
+                    // What came before is part of the snapshot or of the state that it replaces.
+                    if let Some(mut before) = backlogs.remove(&group) {
+                        while !before.entries.is_empty() {
+                            round(core, replica, &mut before)?;
+                        }
+                    }
+                    core.inbox.report(replica.install(core, mark)?);
+                }
+            }
+        }
+        // One round each, so that a busy group does not starve the others of the thread.
+        for (&group, backlog) in &mut backlogs {
+            round(core, hosted(&mut replicas, group), backlog)?;
+        }
+        backlogs.retain(|_, backlog| !backlog.entries.is_empty());
+    }
+}
+
+fn hosted(replicas: &mut BTreeMap<GroupId, Replica>, group: GroupId) -> &mut Replica {
+    replicas.get_mut(&group).expect("work is sent to the thread that has the group")
+}
+
+fn round(core: &Core, replica: &mut Replica, backlog: &mut Backlog) -> Result<(), HostError> {
+    let bytes_max = core.config.limits.apply_round_bytes_max;
+    let applied = replica.apply(&mut backlog.entries, bytes_max)?;
+    for (index, answer) in applied.answers {
+        // Waiters whose index has passed are those of this index: the log has one entry there.
+        if let Some(waiter) = backlog.waiters.pop_front_if(|waiter| waiter.index <= index) {
+            assert_eq!(waiter.index, index, "every entry that is waited for is answered");
+            // Who waited may have given up.
+            let _ = waiter.reply.send(answer);
+        }
+    }
+    let (group, index) = (replica.id(), applied.index);
+    core.inbox.report(Event::Applied { group, index, bytes: applied.bytes });
+    Ok(())
+}

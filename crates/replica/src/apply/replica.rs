@@ -1,0 +1,211 @@
+//! One group's state machine over its key space.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use onefold_raft::{Entry, Payload, SnapshotMark};
+use onefold_table::{Batch, Overlay, Space};
+use onefold_types::{GroupId, LogIndex, Timestamp};
+
+use crate::command::Envelope;
+use crate::core::{Core, GroupCell};
+use crate::inbox::Event;
+use crate::records::{self, HOST, MACHINE, STATE, State, encode, generation_space};
+use crate::sessions::{Admission, Bounds, Sessions};
+use crate::{Apply, HostError, ProposeError, StateMachine};
+
+/// One group's state machine, how far it is, and its sessions.
+pub(crate) struct Replica {
+    cell: Arc<GroupCell>,
+    machine: Box<dyn StateMachine>,
+    state: State,
+    sessions: Sessions,
+    generation: Space,
+    host: Space,
+    machine_space: Space,
+}
+
+/// What one round did.
+pub(crate) struct Applied {
+    /// The last entry of the round.
+    pub(crate) index: LogIndex,
+    /// Bytes of its entries.
+    pub(crate) bytes: usize,
+    /// One for each command, in the order of the log.
+    pub(crate) answers: Vec<(LogIndex, Result<Bytes, ProposeError>)>,
+}
+
+impl Replica {
+    /// The replica of a group over what the table holds. The state machine rebuilds its caches.
+    ///
+    /// # Errors
+    /// What the table answers.
+    pub(crate) fn new(
+        cell: Arc<GroupCell>,
+        mut machine: Box<dyn StateMachine>,
+        state: State,
+    ) -> Result<Self, HostError> {
+        let generation = generation_space(&cell.space, cell.current_generation());
+        machine.restored(&cell.view())?;
+        Ok(Self {
+            sessions: Sessions::new(cell.id, Bounds::REPLICATED, state.sessions),
+            host: generation.inner(HOST),
+            machine_space: generation.inner(MACHINE),
+            generation,
+            cell,
+            machine,
+            state,
+        })
+    }
+
+    /// The group.
+    pub(crate) fn id(&self) -> GroupId {
+        self.cell.id
+    }
+
+    /// Applies entries from the front, at least one, until the round has written enough.
+    ///
+    /// # Errors
+    /// When the table fails, or an entry can't be understood.
+    pub(crate) fn apply(
+        &mut self,
+        entries: &mut VecDeque<Entry>,
+        bytes_max: usize,
+    ) -> Result<Applied, HostError> {
+        let (host, machine) = (self.host.clone(), self.machine_space.clone());
+        let mut round = Round {
+            host: Overlay::new(&host),
+            machine: Overlay::new(&machine),
+            answers: Vec::new(),
+            bytes: 0,
+        };
+        while round.machine.bytes() + round.host.bytes() < bytes_max {
+            let Some(entry) = entries.pop_front() else { break };
+            self.apply_entry(entry, &mut round)?;
+        }
+        self.state.sessions = self.sessions.count();
+        round.host.put(STATE, encode(&self.state));
+
+        let mut batch = Batch::new();
+        batch.append(round.machine.into_batch(MACHINE));
+        batch.append(round.host.into_batch(HOST));
+        self.generation.write(batch)?;
+        self.published();
+        Ok(Applied { index: self.state.applied, bytes: round.bytes, answers: round.answers })
+    }
+
+    fn apply_entry(&mut self, entry: Entry, round: &mut Round<'_>) -> Result<(), HostError> {
+        assert_eq!(
+            entry.index,
+            self.state.applied.next(),
+            "group {}: entries are applied in the order of the log, each once",
+            self.cell.id
+        );
+        assert!(entry.term >= self.state.term, "terms of applied entries never go back");
+        round.bytes += entry.bytes();
+        self.state.applied = entry.index;
+        self.state.term = entry.term;
+        match entry.payload {
+            Payload::Empty => {}
+            Payload::Membership(membership) => self.state.membership = membership,
+            Payload::Command(sealed) => {
+                let answer = self.apply_command(entry.index, &sealed, round)?;
+                round.answers.push((entry.index, answer));
+            }
+        }
+        Ok(())
+    }
+
+    fn apply_command(
+        &mut self,
+        index: LogIndex,
+        sealed: &Bytes,
+        round: &mut Round<'_>,
+    ) -> Result<Result<Bytes, ProposeError>, HostError> {
+        let group = self.cell.id;
+        let envelope = Envelope::open(sealed).map_err(|reason| HostError::Undecodable {
+            group,
+            what: "a command in the log",
+            reason: format!("entry {index}: {reason}"),
+        })?;
+        // Clocks of leaders differ; replicated time never goes back.
+        self.state.time = self.state.time.max(envelope.time);
+        let time = self.state.time;
+        self.sessions.expire(&mut round.host, time)?;
+        let Some(tag) = envelope.session else {
+            return Ok(Ok(self.execute(index, time, &envelope.command, round)?));
+        };
+        Ok(match self.sessions.admit(&mut round.host, &tag, time)? {
+            Admission::Answered(answer) => Ok(answer),
+            Admission::Full => Err(ProposeError::SessionsFull { group }),
+            Admission::Trimmed { floor } => Err(ProposeError::SequenceTrimmed {
+                session: tag.session,
+                sequence: tag.sequence,
+                floor,
+            }),
+            Admission::Execute => {
+                let answer = self.execute(index, time, &envelope.command, round)?;
+                self.sessions.answered(&mut round.host, &tag, time, &answer)?;
+                Ok(answer)
+            }
+        })
+    }
+
+    fn execute(
+        &mut self,
+        index: LogIndex,
+        time: Timestamp,
+        command: &Bytes,
+        round: &mut Round<'_>,
+    ) -> Result<Bytes, HostError> {
+        let mut context = Apply { index, time, table: &mut round.machine };
+        Ok(self.machine.apply(&mut context, command)?)
+    }
+
+    /// Readers and watchers may see the state as it is now in the table.
+    fn published(&mut self) {
+        self.machine.committed(self.state.applied);
+        self.cell.applied.send_replace(self.state.applied);
+    }
+
+    /// Replaces the state by the staged snapshot with this mark, and says whether there was one.
+    ///
+    /// # Errors
+    /// When the table fails.
+    pub(crate) fn install(&mut self, core: &Core, mark: SnapshotMark) -> Result<Event, HostError> {
+        let group = self.cell.id;
+        let staged = core.transfers.take_staged(group, &mark);
+        let Some(generation) = staged.filter(|_| mark.index > self.state.applied) else {
+            return Ok(Event::SnapshotMissing { group, mark });
+        };
+        let space = generation_space(&self.cell.space, generation);
+        let state = records::read_state(group, &space)?;
+        assert_eq!(state.mark(), mark, "a staged snapshot is what it was announced as");
+
+        let replaced = self.cell.install(generation, &mark)?;
+        core.chores.wipe(group, replaced);
+        self.switch_to(space, state)?;
+        tracing::info!(%group, index = %mark.index, "installed a snapshot");
+        Ok(Event::SnapshotInstalled { group, mark })
+    }
+
+    fn switch_to(&mut self, generation: Space, state: State) -> Result<(), HostError> {
+        self.host = generation.inner(HOST);
+        self.machine_space = generation.inner(MACHINE);
+        self.generation = generation;
+        self.sessions = Sessions::new(self.cell.id, Bounds::REPLICATED, state.sessions);
+        self.state = state;
+        self.machine.restored(&self.cell.view())?;
+        self.published();
+        Ok(())
+    }
+}
+
+/// The writes and answers of one round.
+struct Round<'a> {
+    host: Overlay<'a>,
+    machine: Overlay<'a>,
+    answers: Vec<(LogIndex, Result<Bytes, ProposeError>)>,
+    bytes: usize,
+}

@@ -1,0 +1,248 @@
+//! What the threads, the tasks and the handles of one host share.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Instant;
+
+use onefold_raft::Membership;
+use onefold_table::{Batch, Space, SpaceView, TableError};
+use onefold_transport::Peers;
+use onefold_types::{GroupId, LogIndex, NodeId, Term};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::chores::Chores;
+use crate::inbox::Inbox;
+use crate::records::{self, Generation, Root, encode};
+use crate::snapshot::Transfers;
+use crate::{GroupStatus, HostConfig, HostError, Leadership, ReadError, Role};
+
+/// What everything in one host shares.
+pub(crate) struct Core {
+    pub(crate) config: HostConfig,
+    pub(crate) inbox: Inbox,
+    pub(crate) groups: BTreeMap<GroupId, Arc<GroupCell>>,
+    pub(crate) peers: Peers,
+    pub(crate) chores: Chores,
+    pub(crate) transfers: Transfers,
+    pub(crate) runtime: tokio::runtime::Handle,
+    pub(crate) failure: watch::Sender<Option<HostError>>,
+}
+
+impl Core {
+    /// The group, if this node hosts it.
+    pub(crate) fn group(&self, id: GroupId) -> Option<&Arc<GroupCell>> {
+        self.groups.get(&id)
+    }
+
+    /// Stops the host: it serves nothing any more. The first failure is the one that is shown.
+    pub(crate) fn fail(&self, error: HostError) {
+        self.inbox.close(&error.to_string());
+        self.chores.close();
+        self.failure.send_if_modified(|failure| {
+            let is_first = failure.is_none();
+            if is_first {
+                tracing::error!(node = %self.config.node, %error, "the group host stops");
+                *failure = Some(error);
+            }
+            is_first
+        });
+    }
+
+    /// Stops the host because that was asked for.
+    pub(crate) fn close(&self) {
+        self.inbox.close("the node is shutting down");
+        self.chores.close();
+    }
+}
+
+/// A follower's read that waits for the leader's answer.
+pub(crate) type ForwardedRead = oneshot::Sender<Result<LogIndex, ReadError>>;
+
+/// What the threads and the handles of one group share.
+pub(crate) struct GroupCell {
+    pub(crate) id: GroupId,
+    pub(crate) node: NodeId,
+    /// The group's whole space in the table.
+    pub(crate) space: Space,
+    /// Changed only under its lock, and written to the table before it is changed.
+    root: Mutex<Root>,
+    /// The state machine's part of the current generation.
+    machine_space: RwLock<Space>,
+    pub(crate) applied: watch::Sender<LogIndex>,
+    pub(crate) leadership: watch::Sender<Leadership>,
+    pub(crate) progress: Progress,
+    membership: Mutex<Membership>,
+    /// The last confirmed read: what it saw is at most this old.
+    confirmed: Mutex<Option<(Instant, LogIndex)>>,
+    pub(crate) forwarded_reads: mpsc::Sender<ForwardedRead>,
+}
+
+/// Numbers of a group that its consensus thread keeps up to date.
+#[derive(Default)]
+pub(crate) struct Progress {
+    pub(crate) role: AtomicU8,
+    pub(crate) commit: AtomicU64,
+    pub(crate) last: AtomicU64,
+}
+
+impl GroupCell {
+    pub(crate) fn new(
+        id: GroupId,
+        node: NodeId,
+        space: Space,
+        root: Root,
+        state: &records::State,
+        forwarded_reads: mpsc::Sender<ForwardedRead>,
+    ) -> Self {
+        let machine_space = RwLock::new(machine_space(&space, root.current));
+        Self {
+            id,
+            node,
+            space,
+            root: Mutex::new(root),
+            machine_space,
+            applied: watch::Sender::new(state.applied),
+            leadership: watch::Sender::new(Leadership::default()),
+            progress: Progress::default(),
+            membership: Mutex::new(state.membership.clone()),
+            confirmed: Mutex::new(None),
+            forwarded_reads,
+        }
+    }
+
+    /// What the state machine sees of the state, as it is now.
+    pub(crate) fn view(&self) -> SpaceView {
+        self.machine_space.read().unwrap_or_else(PoisonError::into_inner).snapshot()
+    }
+
+    /// The generation that is the state.
+    pub(crate) fn current_generation(&self) -> Generation {
+        lock(&self.root).current
+    }
+
+    /// A number for a snapshot that is to be staged.
+    pub(crate) fn new_generation(&self) -> Result<Generation, TableError> {
+        let mut root = lock(&self.root);
+        let newest = root.newest.next();
+        self.write_root(&mut root, |root| root.newest = newest)?;
+        Ok(newest)
+    }
+
+    /// Makes a staged generation the state, durably. Gives the one that it replaces.
+    pub(crate) fn install(
+        &self,
+        generation: Generation,
+        mark: &onefold_raft::SnapshotMark,
+    ) -> Result<Generation, TableError> {
+        let mut root = lock(&self.root);
+        let replaced = root.current;
+        self.write_root(&mut root, |root| {
+            root.current = generation;
+            root.installed = Some(mark.clone());
+        })?;
+        self.space.table().sync()?;
+        let mut space = self.machine_space.write().unwrap_or_else(PoisonError::into_inner);
+        *space = machine_space(&self.space, generation);
+        Ok(replaced)
+    }
+
+    fn write_root(
+        &self,
+        root: &mut Root,
+        change: impl FnOnce(&mut Root),
+    ) -> Result<(), TableError> {
+        let mut changed = root.clone();
+        change(&mut changed);
+        let mut batch = Batch::new();
+        batch.put(records::ROOT, encode(&changed));
+        self.space.write(batch)?;
+        *root = changed;
+        Ok(())
+    }
+
+    /// Replaces what handles see of the members.
+    pub(crate) fn set_membership(&self, membership: &Membership) {
+        let mut current = lock(&self.membership);
+        if *current != *membership {
+            current.clone_from(membership);
+        }
+    }
+
+    /// A read that began at `since` was told that `index` is enough.
+    pub(crate) fn confirm(&self, since: Instant, index: LogIndex) {
+        let mut confirmed = lock(&self.confirmed);
+        if confirmed.is_none_or(|(before, _)| before < since) {
+            *confirmed = Some((since, index));
+        }
+    }
+
+    /// The last read that was confirmed.
+    pub(crate) fn confirmed(&self) -> Option<(Instant, LogIndex)> {
+        *lock(&self.confirmed)
+    }
+
+    /// What is known of the group.
+    pub(crate) fn status(&self) -> GroupStatus {
+        let leadership = *self.leadership.borrow();
+        let membership = lock(&self.membership).clone();
+        // In this order, each number is at most the next one.
+        let applied = *self.applied.borrow();
+        let commit = LogIndex(self.progress.commit.load(Ordering::Acquire)).max(applied);
+        let last = LogIndex(self.progress.last.load(Ordering::Acquire)).max(commit);
+        GroupStatus {
+            group: self.id,
+            node: self.node,
+            role: role_from(self.progress.role.load(Ordering::Acquire)),
+            term: leadership.term,
+            leader: leadership.leader,
+            commit,
+            applied,
+            last,
+            voters: membership.voters,
+            learners: membership.learners,
+        }
+    }
+
+    /// Publishes who leads.
+    pub(crate) fn set_leadership(
+        &self,
+        role: onefold_raft::Role,
+        term: Term,
+        leader: Option<NodeId>,
+    ) {
+        let number = match role {
+            onefold_raft::Role::Follower => 0,
+            onefold_raft::Role::PreCandidate => 1,
+            onefold_raft::Role::Candidate => 2,
+            onefold_raft::Role::Leader => 3,
+        };
+        self.progress.role.store(number, Ordering::Release);
+        let is_self = role == onefold_raft::Role::Leader;
+        let leadership = Leadership { leader, term, is_self };
+        self.leadership.send_if_modified(|current| {
+            let is_changed = *current != leadership;
+            *current = leadership;
+            is_changed
+        });
+    }
+}
+
+const fn role_from(number: u8) -> Role {
+    match number {
+        1 => Role::PreCandidate,
+        2 => Role::Candidate,
+        3 => Role::Leader,
+        _ => Role::Follower,
+    }
+}
+
+/// The state machine's part of a generation.
+pub(crate) fn machine_space(space: &Space, generation: Generation) -> Space {
+    records::generation_space(space, generation).inner(records::MACHINE)
+}
+
+/// Locks; a thread that panicked with the lock has stopped the host already.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

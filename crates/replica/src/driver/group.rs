@@ -1,0 +1,296 @@
+//! One group on the consensus thread.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use onefold_raft::{
+    Body, Entry, Input, Message, Raft, ReadId, ReadState, Role, RoleChange, SnapshotMark,
+    SnapshotOutcome, StepError, Stepped,
+};
+use onefold_types::{GroupId, LogIndex, NodeId, Term};
+use tokio::sync::oneshot;
+
+use super::retained::Retained;
+use super::{Seat, broken, refuse};
+use crate::apply::Waiter;
+use crate::core::GroupCell;
+use crate::inbox::Proposal;
+use crate::{HostError, Limits, ProposeError, ReadError, TransferError};
+
+type ProposeReply = oneshot::Sender<Result<Bytes, ProposeError>>;
+type ReadReply = oneshot::Sender<Result<LogIndex, ReadError>>;
+
+/// While a snapshot is sent, entries after it are kept, up to this many times what starts a
+/// compaction: else the follower would need the next snapshot at once.
+const KEPT_WHILE_SENDING: usize = 8;
+
+/// One group: its core, and who waits for what.
+pub(super) struct Driven {
+    pub(super) cell: Arc<GroupCell>,
+    pub(super) raft: Raft,
+    pub(super) applier: usize,
+    /// Proposals in the log of which it is not known yet whether they are committed.
+    waiters: BTreeMap<(LogIndex, Term), ProposeReply>,
+    reads: BTreeMap<ReadId, Vec<ReadReply>>,
+    last_read: ReadId,
+    /// Bytes of entries in the log that are not applied.
+    unapplied_bytes: usize,
+    retained: Retained,
+    /// Followers that a snapshot is sent to, and what was applied when that began.
+    sending: BTreeMap<NodeId, LogIndex>,
+}
+
+impl Driven {
+    pub(super) fn new(seat: Seat) -> Self {
+        let Seat { cell, raft, applier, applied_bytes } = seat;
+        let mut retained = Retained::after(LogIndex(raft.first_index().get() - 1));
+        retained.applied(raft.applied_index(), applied_bytes);
+        Self {
+            cell,
+            raft,
+            applier,
+            waiters: BTreeMap::new(),
+            reads: BTreeMap::new(),
+            last_read: ReadId(0),
+            unapplied_bytes: 0,
+            retained,
+            sending: BTreeMap::new(),
+        }
+    }
+
+    fn id(&self) -> GroupId {
+        self.cell.id
+    }
+
+    /// Steps the core with something that it must accept.
+    pub(super) fn step(&mut self, input: Input) -> Result<(), HostError> {
+        match self.raft.step(input) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(broken(self.id(), &error)),
+        }
+    }
+
+    /// Steps the core with a message of another node.
+    pub(super) fn receive(
+        &mut self,
+        from: NodeId,
+        message: Message,
+        backlog_bytes_max: usize,
+    ) -> Result<(), HostError> {
+        // A replica that applies too slowly takes no more entries; its leader will send them again.
+        let is_append =
+            matches!(&message.body, Body::Append { entries, .. } if !entries.is_empty());
+        if is_append && self.unapplied_bytes > backlog_bytes_max {
+            return Ok(());
+        }
+        match self.raft.step(Input::Message { from, message }) {
+            Ok(_) => Ok(()),
+            Err(error @ StepError::AcknowledgedEntriesLost { .. }) => {
+                Err(broken(self.id(), &error))
+            }
+            Err(error) => {
+                tracing::warn!(group = %self.id(), %from, %error, "refused a message");
+                Ok(())
+            }
+        }
+    }
+
+    /// Bytes of entries in the log that are not applied yet.
+    pub(super) fn backlog_bytes(&self) -> usize {
+        self.unapplied_bytes
+    }
+
+    /// Appends the commands of one round.
+    pub(super) fn propose(&mut self, mut proposals: Vec<Proposal>) {
+        // Who gave up already need not wait, and its command need not be executed.
+        proposals.retain(|proposal| !proposal.reply.is_closed());
+        if proposals.is_empty() {
+            return;
+        }
+        let commands = proposals.iter().map(|proposal| proposal.command.clone()).collect();
+        match self.raft.step(Input::Propose(commands)) {
+            Ok(Stepped::Proposed { term, indexes }) => {
+                let mut index = *indexes.start();
+                for proposal in proposals {
+                    self.waiters.insert((index, term), proposal.reply);
+                    index = index.next();
+                }
+            }
+            Ok(Stepped::Done) => unreachable!("proposals are answered with their indexes"),
+            Err(error) => refuse(proposals, &self.propose_error(&error)),
+        }
+    }
+
+    fn propose_error(&self, error: &StepError) -> ProposeError {
+        let group = self.id();
+        match error {
+            StepError::NotLeader { leader } => ProposeError::NotLeader { group, leader: *leader },
+            StepError::Transferring { to } => ProposeError::NotLeader { group, leader: Some(*to) },
+            _ => ProposeError::Overloaded { group },
+        }
+    }
+
+    /// Who waits for these committed entries. Who waits for another entry at one of their indexes
+    /// learns that its command never comes: the log holds one entry at an index (Raft paper,
+    /// section 5.3).
+    pub(super) fn take_waiters(&mut self, committed: &[Entry]) -> Vec<Waiter> {
+        if self.waiters.is_empty() {
+            return Vec::new();
+        }
+        let mut waiters = Vec::new();
+        for entry in committed {
+            while let Some(first) = self.waiters.first_entry() {
+                let (index, term) = *first.key();
+                if index > entry.index {
+                    break;
+                }
+                let reply = first.remove();
+                if (index, term) == (entry.index, entry.term) {
+                    waiters.push(Waiter { index, reply });
+                } else {
+                    let (group, leader) = (self.cell.id, self.raft.leader());
+                    let _ = reply.send(Err(ProposeError::NotLeader { group, leader }));
+                }
+            }
+        }
+        waiters
+    }
+
+    pub(super) fn forget_waiters_that_gave_up(&mut self) {
+        self.waiters.retain(|_, reply| !reply.is_closed());
+    }
+
+    /// Asks once what is committed, for all the reads of a round.
+    pub(super) fn read(&mut self, replies: Vec<ReadReply>) {
+        self.last_read.0 += 1;
+        match self.raft.step(Input::ReadIndex(self.last_read)) {
+            Ok(_) => {
+                self.reads.insert(self.last_read, replies);
+            }
+            Err(error) => {
+                let group = self.id();
+                let error = match error {
+                    StepError::NotLeader { leader } => ReadError::NotLeader { group, leader },
+                    _ => ReadError::Overloaded { group },
+                };
+                answer(replies, &Err(error));
+            }
+        }
+    }
+
+    pub(super) fn answer_reads(&mut self, states: Vec<ReadState>) {
+        for state in states {
+            let (id, outcome) = match state {
+                ReadState::Ready { id, index } => (id, Ok(index)),
+                ReadState::Failed { id } => {
+                    let (group, leader) = (self.id(), self.raft.leader());
+                    (id, Err(ReadError::NotLeader { group, leader }))
+                }
+            };
+            let replies = self.reads.remove(&id).unwrap_or_default();
+            answer(replies, &outcome);
+        }
+    }
+
+    pub(super) fn count_unapplied(&mut self, entries: &[Entry]) {
+        self.unapplied_bytes += entries.iter().map(Entry::bytes).sum::<usize>();
+    }
+
+    /// An apply round is done.
+    pub(super) fn applied(&mut self, index: LogIndex, bytes: usize) -> Result<(), HostError> {
+        self.step(Input::Applied(index))?;
+        self.retained.applied(index, bytes);
+        self.unapplied_bytes = self.unapplied_bytes.saturating_sub(bytes);
+        if index == self.raft.last_index() {
+            // Entries that were cut off were counted, and never applied.
+            self.unapplied_bytes = 0;
+        }
+        self.cell.set_membership(self.raft.membership());
+        Ok(())
+    }
+
+    pub(super) fn snapshot_installed(&mut self, mark: SnapshotMark) -> Result<(), HostError> {
+        let index = mark.index;
+        self.step(Input::SnapshotInstalled(mark))?;
+        self.retained = Retained::after(index);
+        self.unapplied_bytes = 0;
+        self.cell.set_membership(self.raft.membership());
+        // Whether they were executed is hidden in the snapshot.
+        let group = self.id();
+        let later = self.waiters.split_off(&(index.next(), Term::ZERO));
+        for reply in std::mem::replace(&mut self.waiters, later).into_values() {
+            let reason = "this replica lost leadership and caught up by a snapshot".to_owned();
+            let _ = reply.send(Err(ProposeError::Unknown { group, reason }));
+        }
+        Ok(())
+    }
+
+    pub(super) fn sending(&mut self, to: NodeId) {
+        self.sending.insert(to, self.raft.applied_index());
+    }
+
+    pub(super) fn snapshot_sent(
+        &mut self,
+        to: NodeId,
+        outcome: SnapshotOutcome,
+    ) -> Result<(), HostError> {
+        self.sending.remove(&to);
+        self.step(Input::SnapshotSent { to, outcome })
+    }
+
+    pub(super) fn is_compaction_due(&self, limits: &Limits) -> bool {
+        let times = if self.sending.is_empty() { 1 } else { KEPT_WHILE_SENDING };
+        self.retained.bytes() > limits.compact_after_bytes.saturating_mul(times)
+            || self.retained.entries() > limits.compact_after_entries.saturating_mul(times) as u64
+    }
+
+    /// Everything up to `durable` is durable in the table: drops what need not be kept.
+    pub(super) fn compact(&mut self, durable: LogIndex, limits: &Limits) -> Result<(), HostError> {
+        if !self.is_compaction_due(limits) {
+            return Ok(());
+        }
+        let keep_entries = limits.keep_entries as u64;
+        let Some(through) = self.retained.surplus(limits.keep_bytes, keep_entries, durable) else {
+            return Ok(());
+        };
+        self.step(Input::Compact(through))?;
+        self.retained.compacted(through);
+        tracing::debug!(group = %self.id(), %through, "compacted the log");
+        Ok(())
+    }
+
+    pub(super) fn transfer(&mut self, to: NodeId) -> Result<(), TransferError> {
+        let group = self.id();
+        match self.raft.step(Input::TransferLeadership(to)) {
+            Ok(_) => Ok(()),
+            Err(StepError::NotLeader { leader }) => Err(TransferError::NotLeader { group, leader }),
+            Err(error) => Err(TransferError::Refused { group, to, reason: error.to_string() }),
+        }
+    }
+
+    /// Publishes where the group is.
+    pub(super) fn publish(&self) {
+        let progress = &self.cell.progress;
+        progress.commit.store(self.raft.commit_index().get(), Ordering::Release);
+        progress.last.store(self.raft.last_index().get(), Ordering::Release);
+    }
+
+    pub(super) fn role_changed(&mut self, change: &RoleChange) {
+        let RoleChange { role, term, leader } = *change;
+        let group = self.id();
+        match role {
+            Role::Leader => tracing::info!(%group, %term, "leads"),
+            Role::Follower => tracing::info!(%group, %term, ?leader, "follows"),
+            Role::PreCandidate | Role::Candidate => tracing::debug!(%group, %term, "stands"),
+        }
+        self.cell.set_leadership(role, term, leader);
+    }
+}
+
+fn answer(replies: Vec<ReadReply>, outcome: &Result<LogIndex, ReadError>) {
+    for reply in replies {
+        let _ = reply.send(outcome.clone());
+    }
+}

@@ -1,0 +1,245 @@
+//! What waits for the consensus thread.
+//!
+//! One lock and one condition variable over bounded queues of different kinds: what others ask for
+//! is refused when a queue is full; what the host's own threads report is never dropped and never
+//! waits, since the consensus thread may be waiting for them. Those reports are bounded by the work
+//! that they answer.
+
+use std::collections::BTreeMap;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use bytes::Bytes;
+use onefold_raft::{PersistSequence, SnapshotMark, SnapshotOutcome};
+use onefold_types::{GroupId, LogIndex, NodeId};
+use tokio::sync::oneshot;
+
+use crate::{Limits, ProposeError, ReadError, TransferError};
+
+/// A command that waits for its place in a log.
+pub(crate) struct Proposal {
+    pub(crate) group: GroupId,
+    /// In its envelope.
+    pub(crate) command: Bytes,
+    pub(crate) reply: oneshot::Sender<Result<Bytes, ProposeError>>,
+}
+
+/// A read that asks what is committed now.
+pub(crate) struct Read {
+    pub(crate) group: GroupId,
+    pub(crate) reply: oneshot::Sender<Result<LogIndex, ReadError>>,
+}
+
+/// Something that the host's own threads and tasks report.
+pub(crate) enum Event {
+    /// One append to the log is durable.
+    Persisted(Vec<(GroupId, PersistSequence)>),
+    /// An apply round is done.
+    Applied { group: GroupId, index: LogIndex, bytes: usize },
+    /// A staged snapshot now is the state.
+    SnapshotInstalled { group: GroupId, mark: SnapshotMark },
+    /// There was no such staged snapshot.
+    SnapshotMissing { group: GroupId, mark: SnapshotMark },
+    /// A snapshot was delivered to a follower, or not.
+    SnapshotSent { group: GroupId, to: NodeId, outcome: SnapshotOutcome },
+    /// What each group had applied is durable in the table.
+    TableSynced(BTreeMap<GroupId, LogIndex>),
+    /// Somebody asked to hand over leadership.
+    Transfer { group: GroupId, to: NodeId, reply: oneshot::Sender<Result<(), TransferError>> },
+}
+
+/// Everything that waited at one moment.
+#[derive(Default)]
+pub(crate) struct Round {
+    pub(crate) events: Vec<Event>,
+    /// Frames of Raft messages, as they came.
+    pub(crate) frames: Vec<(NodeId, Bytes)>,
+    pub(crate) proposals: Vec<Proposal>,
+    pub(crate) reads: Vec<Read>,
+    /// The host stops; there will be no further round.
+    pub(crate) is_closed: bool,
+}
+
+#[derive(Default)]
+struct Waiting {
+    round: Round,
+    frame_bytes: usize,
+    proposal_bytes: usize,
+    /// Why the inbox was closed.
+    closed: Option<String>,
+}
+
+impl Waiting {
+    fn is_empty(&self) -> bool {
+        self.round.events.is_empty()
+            && self.round.frames.is_empty()
+            && self.round.proposals.is_empty()
+            && self.round.reads.is_empty()
+            && self.closed.is_none()
+    }
+}
+
+/// The queue before the consensus thread.
+pub(crate) struct Inbox {
+    waiting: Mutex<Waiting>,
+    arrived: Condvar,
+    limits: Limits,
+}
+
+impl Inbox {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self { waiting: Mutex::default(), arrived: Condvar::new(), limits }
+    }
+
+    /// Reports something. After the inbox was closed nobody listens any more.
+    pub(crate) fn report(&self, event: Event) {
+        let mut waiting = self.lock();
+        if waiting.closed.is_none() {
+            waiting.round.events.push(event);
+            self.arrived.notify_one();
+        }
+    }
+
+    /// Hands over a frame of another node; false when it was dropped for lack of room.
+    pub(crate) fn deliver(&self, from: NodeId, frame: Bytes) -> bool {
+        let mut waiting = self.lock();
+        let has_room = waiting.round.frames.len() < self.limits.messages_waiting_max
+            && waiting.frame_bytes + frame.len() <= self.limits.messages_waiting_bytes_max;
+        if waiting.closed.is_some() || !has_room {
+            return false;
+        }
+        waiting.frame_bytes += frame.len();
+        waiting.round.frames.push((from, frame));
+        self.arrived.notify_one();
+        true
+    }
+
+    /// Queues a proposal.
+    ///
+    /// # Errors
+    /// When there is no room, or the host stopped. The proposal is not executed then.
+    pub(crate) fn propose(&self, proposal: Proposal) -> Result<(), ProposeError> {
+        let mut waiting = self.lock();
+        if let Some(reason) = &waiting.closed {
+            return Err(ProposeError::Stopped { reason: reason.clone() });
+        }
+        let bytes = waiting.proposal_bytes + proposal.command.len();
+        let has_room = waiting.round.proposals.len() < self.limits.proposals_waiting_max
+            && bytes <= self.limits.proposals_waiting_bytes_max;
+        if !has_room {
+            return Err(ProposeError::Overloaded { group: proposal.group });
+        }
+        waiting.proposal_bytes = bytes;
+        waiting.round.proposals.push(proposal);
+        self.arrived.notify_one();
+        Ok(())
+    }
+
+    /// Queues a read.
+    ///
+    /// # Errors
+    /// When there is no room, or the host stopped.
+    pub(crate) fn read(&self, read: Read) -> Result<(), ReadError> {
+        let mut waiting = self.lock();
+        if let Some(reason) = &waiting.closed {
+            return Err(ReadError::Stopped { reason: reason.clone() });
+        }
+        if waiting.round.reads.len() >= self.limits.reads_waiting_max {
+            return Err(ReadError::Overloaded { group: read.group });
+        }
+        waiting.round.reads.push(read);
+        self.arrived.notify_one();
+        Ok(())
+    }
+
+    /// Takes nothing any more; the consensus thread ends after what waits now.
+    pub(crate) fn close(&self, reason: &str) {
+        let mut waiting = self.lock();
+        waiting.closed.get_or_insert_with(|| reason.to_owned());
+        self.arrived.notify_one();
+    }
+
+    /// Why the inbox was closed, if it was.
+    pub(crate) fn closed(&self) -> Option<String> {
+        self.lock().closed.clone()
+    }
+
+    /// Takes everything that waits; waits for something until a moment.
+    pub(crate) fn take(&self, until: Instant) -> Round {
+        let mut waiting = self.lock();
+        while waiting.is_empty() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            let woken = self.arrived.wait_timeout(waiting, left);
+            (waiting, _) = woken.unwrap_or_else(PoisonError::into_inner);
+        }
+        waiting.frame_bytes = 0;
+        waiting.proposal_bytes = 0;
+        let is_closed = waiting.closed.is_some();
+        Round { is_closed, ..std::mem::take(&mut waiting.round) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inbox() -> Inbox {
+        Inbox::new(Limits {
+            proposals_waiting_max: 2,
+            proposals_waiting_bytes_max: 10,
+            messages_waiting_max: 1,
+            reads_waiting_max: 1,
+            ..Limits::default()
+        })
+    }
+
+    fn proposal(bytes: usize) -> Proposal {
+        let (reply, _) = oneshot::channel();
+        Proposal { group: GroupId::KV, command: vec![0; bytes].into(), reply }
+    }
+
+    #[test]
+    fn proposals_are_bounded_in_number_and_bytes_until_they_are_taken() {
+        let inbox = inbox();
+        inbox.propose(proposal(6)).expect("there is room");
+        let overloaded = Err(ProposeError::Overloaded { group: GroupId::KV });
+        assert_eq!(inbox.propose(proposal(5)), overloaded);
+        inbox.propose(proposal(4)).expect("there is room");
+        assert_eq!(inbox.propose(proposal(0)), overloaded);
+        assert_eq!(inbox.take(Instant::now()).proposals.len(), 2);
+        inbox.propose(proposal(10)).expect("there is room again");
+    }
+
+    #[test]
+    fn frames_beyond_the_bound_are_dropped_and_reports_never() {
+        let inbox = inbox();
+        assert!(inbox.deliver(NodeId(2), Bytes::new()));
+        assert!(!inbox.deliver(NodeId(2), Bytes::new()));
+        for index in 0..100 {
+            let index = LogIndex(index);
+            inbox.report(Event::Applied { group: GroupId::KV, index, bytes: 0 });
+        }
+        let round = inbox.take(Instant::now());
+        assert_eq!((round.frames.len(), round.events.len()), (1, 100));
+    }
+
+    #[test]
+    fn a_closed_inbox_says_why_and_keeps_what_waited() {
+        let inbox = inbox();
+        inbox.propose(proposal(1)).expect("there is room");
+        inbox.close("the disk broke");
+        inbox.close("another reason");
+        let stopped = ProposeError::Stopped { reason: "the disk broke".to_owned() };
+        assert_eq!(inbox.propose(proposal(1)), Err(stopped));
+        let round = inbox.take(Instant::now());
+        assert!(round.is_closed);
+        assert_eq!(round.proposals.len(), 1);
+    }
+}

@@ -1,0 +1,161 @@
+//! What the host itself keeps in the table, and under which keys.
+//!
+//! ```text
+//! group 8 │ 00                              root: which generation is the state
+//!         │ 01 generation 4 │ 'h' 's'       applied index, time, membership
+//!         │                 │ 'h' …         sessions, see `sessions`
+//!         │                 │ 'm' …         the state machine's own keys
+//! ```
+//!
+//! A generation is one whole state of the group. A snapshot is staged as a further generation, and
+//! installed by pointing the root at it: one small atomic write, whatever the size of the state. The
+//! state machine never sees anything but the keys after its `m`.
+
+use bytes::Bytes;
+use onefold_raft::{Membership, SnapshotMark};
+use onefold_table::{Space, View};
+use onefold_types::{GroupId, LogIndex, Term, Timestamp};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::HostError;
+
+/// The first byte of every record of the host.
+const FORMAT: u8 = 1;
+
+/// The key of the root in a group's space.
+pub(crate) const ROOT: &[u8] = b"\x00";
+/// In front of all generations.
+pub(crate) const GENERATIONS: u8 = 1;
+/// The host's part of a generation.
+pub(crate) const HOST: &[u8] = b"h";
+/// The state machine's part of a generation.
+pub(crate) const MACHINE: &[u8] = b"m";
+/// The key of the state record in the host's part.
+pub(crate) const STATE: &[u8] = b"s";
+
+/// Names one whole state of a group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Generation(pub(crate) u32);
+
+impl Generation {
+    /// What stands in front of its keys in the group's space.
+    pub(crate) fn prefix(self) -> [u8; 5] {
+        let [a, b, c, d] = self.0.to_be_bytes();
+        [GENERATIONS, a, b, c, d]
+    }
+
+    /// The next one.
+    pub(crate) fn next(self) -> Self {
+        Self(self.0.checked_add(1).expect("a group installs fewer than 2^32 snapshots"))
+    }
+}
+
+/// Where a group's state is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Root {
+    /// The members with which the group was formed.
+    pub(crate) formed: Membership,
+    /// The generation that is the state.
+    pub(crate) current: Generation,
+    /// The highest generation that was ever staged: no later one uses a number again.
+    pub(crate) newest: Generation,
+    /// The last snapshot that was installed. The log learns of it only after the table.
+    pub(crate) installed: Option<SnapshotMark>,
+}
+
+/// How far a generation is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct State {
+    /// The last entry that was applied.
+    pub(crate) applied: LogIndex,
+    /// Its term.
+    pub(crate) term: Term,
+    /// Replicated time.
+    pub(crate) time: Timestamp,
+    /// The members as of that entry.
+    pub(crate) membership: Membership,
+    /// How many sessions there are.
+    pub(crate) sessions: u64,
+}
+
+impl State {
+    /// What a snapshot of this state covers.
+    pub(crate) fn mark(&self) -> SnapshotMark {
+        SnapshotMark { index: self.applied, term: self.term, membership: self.membership.clone() }
+    }
+}
+
+/// A record's bytes.
+pub(crate) fn encode<T: Serialize>(record: &T) -> Bytes {
+    let encoded = postcard::to_extend(record, vec![FORMAT]);
+    encoded.expect("plain records serialize into memory").into()
+}
+
+/// A record from its bytes.
+///
+/// # Errors
+/// When a newer program wrote it, or it is damaged.
+pub(crate) fn decode<T: DeserializeOwned>(
+    group: GroupId,
+    what: &'static str,
+    bytes: &[u8],
+) -> Result<T, HostError> {
+    let undecodable = |reason| HostError::Undecodable { group, what, reason };
+    match bytes.split_first() {
+        Some((&FORMAT, record)) => {
+            postcard::from_bytes(record).map_err(|error| undecodable(error.to_string()))
+        }
+        Some((format, _)) => Err(undecodable(format!("format {format}, not {FORMAT}"))),
+        None => Err(undecodable("it is empty".to_owned())),
+    }
+}
+
+/// The part of a group's space that one generation fills.
+pub(crate) fn generation_space(space: &Space, generation: Generation) -> Space {
+    space.inner(&generation.prefix())
+}
+
+/// The root of a group, if the table has one.
+///
+/// # Errors
+/// When the table can't be read or the record does not decode.
+pub(crate) fn read_root(group: GroupId, space: &dyn View) -> Result<Option<Root>, HostError> {
+    let found = space.get(ROOT)?;
+    found.map(|bytes| decode(group, "the root record in the table", &bytes)).transpose()
+}
+
+/// How far a generation is, read from a view of it; at the beginning if nothing was applied yet.
+///
+/// # Errors
+/// When the table can't be read or the record does not decode.
+pub(crate) fn read_state(group: GroupId, generation: &dyn View) -> Result<State, HostError> {
+    let found = generation.get(&[HOST, STATE].concat())?;
+    found.map_or_else(
+        || Ok(State::default()),
+        |bytes| decode(group, "the state record in the table", &bytes),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_of_another_format_is_an_error_and_no_default() {
+        let mut bytes = encode(&State { applied: LogIndex(3), ..State::default() }).to_vec();
+        let state: State = decode(GroupId::KV, "state", &bytes).expect("it was just encoded");
+        assert_eq!(state.applied, LogIndex(3));
+        bytes[0] = 2;
+        decode::<State>(GroupId::KV, "state", &bytes).expect_err("a newer format");
+        decode::<State>(GroupId::KV, "state", &[]).expect_err("no format");
+        decode::<State>(GroupId::KV, "state", &[1]).expect_err("cut off");
+    }
+
+    #[test]
+    fn generations_sort_by_number_and_apart_from_the_root() {
+        let prefixes = [0, 1, 255, 256, u32::MAX].map(|number| Generation(number).prefix());
+        assert!(prefixes.is_sorted());
+        assert!(prefixes.iter().all(|prefix| ROOT < &prefix[..]));
+    }
+}

@@ -1,0 +1,230 @@
+//! From a log and a table to running threads.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use onefold_log::{Log, Recovered};
+use onefold_raft::{Entry, HardState, Membership, Raft, Restored, SnapshotMark};
+use onefold_table::{Batch, Space, Table};
+use onefold_transport::Peers;
+use onefold_types::{GroupId, LogIndex, NodeId};
+use tokio::sync::watch;
+
+use crate::apply::{self, Replica};
+use crate::chores::{self, Chores};
+use crate::core::{Core, GroupCell};
+use crate::driver::{Driver, Seat};
+use crate::inbox::Inbox;
+use crate::persist::{Stored, stored};
+use crate::records::{self, ROOT, Root, encode, generation_space, read_root, read_state};
+use crate::snapshot::Transfers;
+use crate::{GroupSpec, HostConfig, HostError, StateMachine, forward};
+
+/// A host that was just started: what it shares, and its threads.
+pub(crate) struct Started {
+    pub(crate) core: Arc<Core>,
+    pub(crate) threads: Vec<JoinHandle<()>>,
+}
+
+/// A group between recovery and the start of the threads.
+struct Restoring {
+    cell: Arc<GroupCell>,
+    raft: Raft,
+    applied_bytes: usize,
+    state: records::State,
+    machine: Box<dyn StateMachine>,
+}
+
+/// Recovers every group and starts the threads.
+///
+/// # Errors
+/// See [`HostError`].
+pub(crate) fn start(
+    config: HostConfig,
+    log: Log,
+    mut recovered: Recovered,
+    table: Arc<dyn Table>,
+    peers: Peers,
+    specs: Vec<GroupSpec>,
+) -> Result<Started, HostError> {
+    config.check()?;
+    let runtime = tokio::runtime::Handle::try_current()
+        .map_err(|error| HostError::Config(format!("it needs a tokio runtime: {error}")))?;
+    let hosted: BTreeSet<_> = specs.iter().map(|spec| spec.id).collect();
+    if hosted.len() != specs.len() {
+        return Err(HostError::Config("a group is named twice".to_owned()));
+    }
+    if let Some(&group) = recovered.keys().find(|group| !hosted.contains(group)) {
+        return Err(HostError::UnknownGroup { group });
+    }
+    let mut groups = Vec::new();
+    for spec in specs {
+        let found = recovered.remove(&spec.id).map(|found| stored(spec.id, found)).transpose()?;
+        groups.push(restore(&config, &table, &peers, &runtime, spec, found)?);
+    }
+    // What was formed and is now told to others must not be formed differently after a crash.
+    table.sync()?;
+
+    let cells = groups.iter().map(|group| (group.cell.id, group.cell.clone())).collect();
+    let core = Arc::new(Core {
+        inbox: Inbox::new(config.limits.clone()),
+        groups: cells,
+        peers,
+        chores: Chores::default(),
+        transfers: Transfers::default(),
+        runtime,
+        failure: watch::Sender::new(None),
+        config,
+    });
+    wipe_leftovers(&core)?;
+    let threads = start_threads(&core, log, &table, groups);
+    if let Err(error) = &threads {
+        core.fail(error.clone());
+    }
+    Ok(Started { core, threads: threads? })
+}
+
+fn restore(
+    config: &HostConfig,
+    table: &Arc<dyn Table>,
+    peers: &Peers,
+    runtime: &tokio::runtime::Handle,
+    spec: GroupSpec,
+    found: Option<Stored>,
+) -> Result<Restoring, HostError> {
+    let GroupSpec { id, voters, state_machine } = spec;
+    let space = Space::new(table.clone(), id);
+    let root = match read_root(id, &space)? {
+        Some(root) => root,
+        None => form(&space, voters)?,
+    };
+    let mut state = read_state(id, &generation_space(&space, root.current))?;
+    if state.membership.voters.is_empty() {
+        state.membership.clone_from(&root.formed);
+    }
+    if found.is_none() && state.applied > LogIndex::ZERO {
+        return Err(HostError::LogLost { group: id, applied: state.applied });
+    }
+    let Stored { hard_state, snapshot, entries } = found.unwrap_or_default();
+    let restored = Restored {
+        // The table holds nothing but committed entries.
+        hard_state: HardState { commit: hard_state.commit.max(state.applied), ..hard_state },
+        snapshot: latest_mark(&root, snapshot),
+        applied: state.applied,
+        entries,
+    };
+    let applied_bytes = restored
+        .entries
+        .iter()
+        .filter(|entry| restored.snapshot.index < entry.index && entry.index <= state.applied)
+        .map(Entry::bytes)
+        .sum();
+    let raft = Raft::new(config.raft(id, seed()), restored)
+        .map_err(|source| HostError::Restore { group: id, source })?;
+
+    let (forwarded, waiting) = forward::queue(config.limits.reads_waiting_max);
+    let cell = GroupCell::new(id, config.node, space, root, &state, forwarded);
+    let cell = Arc::new(cell);
+    let leadership = cell.leadership.subscribe();
+    runtime.spawn(forward::run(id, config.node, peers.clone(), leadership, waiting));
+    Ok(Restoring { cell, raft, applied_bytes, state, machine: state_machine })
+}
+
+/// The point from which the log goes on. A crash may have come after a snapshot was installed in the
+/// table and before the log learned of it.
+fn latest_mark(root: &Root, logged: Option<SnapshotMark>) -> SnapshotMark {
+    let marks = logged.into_iter().chain(root.installed.clone());
+    let latest = marks.max_by_key(|mark| mark.index);
+    latest.unwrap_or_else(|| SnapshotMark::initial(root.formed.clone()))
+}
+
+/// A group that the table does not know yet.
+fn form(space: &Space, voters: BTreeSet<NodeId>) -> Result<Root, HostError> {
+    let root = Root { formed: Membership::of_voters(voters), ..Root::default() };
+    let mut batch = Batch::new();
+    batch.put(ROOT, encode(&root));
+    space.write(batch)?;
+    Ok(root)
+}
+
+/// Different on each start: elections that were drawn once are not drawn again.
+fn seed() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_micros() as u64)
+}
+
+/// Removes what transfers that a crash ended have left.
+fn wipe_leftovers(core: &Core) -> Result<(), HostError> {
+    for (&group, cell) in &core.groups {
+        let current = cell.current_generation();
+        for generation in chores::generations(&cell.space)? {
+            if generation != current {
+                core.chores.wipe(group, generation);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn start_threads(
+    core: &Arc<Core>,
+    log: Log,
+    table: &Arc<dyn Table>,
+    groups: Vec<Restoring>,
+) -> Result<Vec<JoinHandle<()>>, HostError> {
+    let count = core.config.limits.apply_threads.min(groups.len().max(1));
+    let mut replicas: Vec<BTreeMap<GroupId, Replica>> = Vec::new();
+    replicas.resize_with(count, BTreeMap::new);
+    let mut seats = Vec::new();
+    for (place, group) in groups.into_iter().enumerate() {
+        let Restoring { cell, raft, applied_bytes, state, machine } = group;
+        let applier = place % count;
+        let replica = Replica::new(cell.clone(), machine, state)?;
+        replicas[applier].insert(cell.id, replica);
+        seats.push(Seat { cell, raft, applier, applied_bytes });
+    }
+    let mut threads = Vec::new();
+    let mut appliers = Vec::new();
+    for (number, replicas) in replicas.into_iter().enumerate() {
+        // Bounded by what the cores hand out: each at most `applying_bytes_max`.
+        let (sender, work) = mpsc::channel();
+        appliers.push(sender);
+        let host = core.clone();
+        let run = move || apply::run(&host, replicas, &work);
+        threads.push(spawn(core, format!("apply-{number}"), run)?);
+    }
+    let (host, table) = (core.clone(), table.clone());
+    threads.push(spawn(core, "chores".to_owned(), move || chores::run(&host, &table))?);
+    let driver = Driver::new(core.clone(), log, appliers, seats);
+    threads.push(spawn(core, "consensus".to_owned(), move || driver.run())?);
+    Ok(threads)
+}
+
+/// Starts a thread whose failure, a panic included, stops the host.
+fn spawn(
+    core: &Arc<Core>,
+    name: String,
+    run: impl FnOnce() -> Result<(), HostError> + Send + 'static,
+) -> Result<JoinHandle<()>, HostError> {
+    let (core, thread) = (core.clone(), name.clone());
+    let run = move || {
+        let outcome = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+            let reason = panic_text(&*panic);
+            Err(HostError::Thread { thread, reason })
+        });
+        if let Err(error) = outcome {
+            core.fail(error);
+        }
+    };
+    let spawned = thread::Builder::new().name(format!("onefold-{name}")).spawn(run);
+    spawned.map_err(|error| HostError::Thread { thread: name, reason: error.to_string() })
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    format!("it panicked: {}", text.as_deref().unwrap_or("no message"))
+}

@@ -1,0 +1,298 @@
+//! Three hosts in one process, with real logs, tables and sockets.
+
+// Each test file uses a part of it.
+#![allow(dead_code)]
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use onefold_log::{Log, LogOptions};
+use onefold_replica::{
+    Apply, Consistency, Group, GroupSpec, Host, HostConfig, HostError, Limits, ProposeError,
+    SessionTag, StateMachine,
+};
+use onefold_table::{
+    FjallTable, KeyRange, MemoryTable, Order, SpaceView, Table, TableError, TableOptions, View,
+};
+use onefold_transport::{Identity, IdentityCell, Peers, Router, Server};
+use onefold_types::{ClusterId, GroupId, LogIndex, NodeId, SessionId, Timestamp};
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// Far more than anything takes; a test that waits so long has failed.
+pub(crate) const LONG: Duration = Duration::from_secs(60);
+
+pub(crate) const GROUP: GroupId = GroupId(7);
+
+const COUNT: &[u8] = b"count";
+
+/// Counts what it applies and stores pairs. `add` answers the new count, `put key value` the index,
+/// `time` the replicated time.
+#[derive(Default)]
+pub(crate) struct Counter {
+    /// A cache, to see that it is rebuilt whenever the table changes under it.
+    count: u64,
+    applied: LogIndex,
+    time: Timestamp,
+}
+
+impl StateMachine for Counter {
+    fn apply(&mut self, context: &mut Apply<'_, '_>, command: &Bytes) -> Result<Bytes, TableError> {
+        assert!(context.time >= self.time, "time never goes back");
+        self.time = context.time;
+        assert_eq!(count(context.table)?, self.count, "the cache was rebuilt");
+        let text = String::from_utf8_lossy(command).into_owned();
+        let mut words = text.split(' ');
+        Ok(match (words.next(), words.next(), words.next()) {
+            (Some("add"), None, None) => {
+                self.count += 1;
+                context.table.put(COUNT, self.count.to_string());
+                self.count.to_string().into()
+            }
+            (Some("put"), Some(key), Some(value)) => {
+                context.table.put(format!("key/{key}"), value.to_owned());
+                context.index.to_string().into()
+            }
+            (Some("time"), None, None) => context.time.to_string().into(),
+            _ => Bytes::from_static(b"unknown command"),
+        })
+    }
+
+    fn committed(&mut self, applied: LogIndex) {
+        assert!(applied > self.applied, "each round goes on");
+        self.applied = applied;
+    }
+
+    fn restored(&mut self, view: &SpaceView) -> Result<(), TableError> {
+        self.count = count(view)?;
+        Ok(())
+    }
+}
+
+/// The count in a view of the group's state.
+pub(crate) fn count(view: &dyn View) -> Result<u64, TableError> {
+    let stored = view.get(COUNT)?;
+    Ok(stored.map_or(0, |text| String::from_utf8_lossy(&text).parse().expect("a count")))
+}
+
+/// Everything in a view of the group's state.
+pub(crate) fn pairs(view: &dyn View) -> Vec<(Bytes, Bytes)> {
+    let pairs: Result<Vec<_>, _> = view.scan(KeyRange::all(), Order::Ascending).collect();
+    pairs.expect("the table is good")
+}
+
+/// Where the nodes keep their tables.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Storage {
+    /// On disk, as in production.
+    Disk,
+    /// In memory, and lost with the process: a restart applies the whole log again.
+    Memory,
+}
+
+/// What all nodes are started with.
+#[derive(Clone)]
+pub(crate) struct Setup {
+    pub(crate) nodes: u64,
+    pub(crate) groups: Vec<GroupId>,
+    pub(crate) storage: Storage,
+    pub(crate) limits: Limits,
+}
+
+impl Setup {
+    pub(crate) fn new(nodes: u64) -> Self {
+        Self { nodes, groups: vec![GROUP], storage: Storage::Memory, limits: Limits::default() }
+    }
+}
+
+/// A node that runs.
+pub(crate) struct Node {
+    pub(crate) host: Host,
+    pub(crate) table: Arc<dyn Table>,
+    shutdown: CancellationToken,
+    server: JoinHandle<()>,
+}
+
+/// The nodes 1 to n, each on a folder of its own.
+pub(crate) struct Cluster {
+    pub(crate) setup: Setup,
+    folders: Vec<TempDir>,
+    addresses: Vec<String>,
+    nodes: Vec<Option<Node>>,
+}
+
+impl Cluster {
+    pub(crate) async fn start(setup: Setup) -> Self {
+        let count = setup.nodes as usize;
+        let folders = (0..count).map(|_| tempfile::tempdir().expect("a folder for the test"));
+        let mut cluster =
+            Self { folders: folders.collect(), addresses: Vec::new(), nodes: Vec::new(), setup };
+        // All addresses are known before the first node starts.
+        let mut servers = Vec::new();
+        for _ in 0..count {
+            let server = Server::bind("127.0.0.1:0").await.expect("a free port");
+            cluster.addresses.push(server.local_address().to_string());
+            servers.push(server);
+        }
+        for (place, server) in servers.into_iter().enumerate() {
+            let node = cluster.run(place, server).expect("a fresh folder is good");
+            cluster.nodes.push(Some(node));
+        }
+        cluster
+    }
+
+    fn run(&self, place: usize, server: Server) -> Result<Node, HostError> {
+        let node = NodeId(place as u64 + 1);
+        let identity = Identity::node(ClusterId(1), node);
+        let identity = Arc::new(IdentityCell::new(identity));
+        let peers = Peers::new(identity.clone(), onefold_transport::Limits::default());
+        for (other, address) in self.addresses.iter().enumerate() {
+            peers.set_address(NodeId(other as u64 + 1), address.clone());
+        }
+        let table = self.open_table(place);
+        let (log, recovered) =
+            Log::open(&self.folder(place).join("log"), log_options()).expect("a good log");
+        let mut config = HostConfig::new(node);
+        config.limits = self.setup.limits.clone();
+        let voters: BTreeSet<_> = (1..=self.setup.nodes).map(NodeId).collect();
+        let specs = self.setup.groups.iter().map(|&id| GroupSpec {
+            id,
+            voters: voters.clone(),
+            state_machine: Box::new(Counter::default()),
+        });
+        let specs = specs.collect();
+        let host = Host::start(config, log, recovered, table.clone(), peers, specs)?;
+        let mut router = Router::default();
+        host.register(&mut router);
+        let shutdown = CancellationToken::new();
+        let server = tokio::spawn(server.serve(identity, router, shutdown.clone()));
+        Ok(Node { host, table, shutdown, server })
+    }
+
+    fn open_table(&self, place: usize) -> Arc<dyn Table> {
+        match self.setup.storage {
+            Storage::Memory => Arc::new(MemoryTable::new()),
+            Storage::Disk => {
+                let path = self.folder(place).join("table");
+                let table = FjallTable::open(&path, TableOptions::default());
+                Arc::new(table.expect("a good table"))
+            }
+        }
+    }
+
+    pub(crate) fn folder(&self, place: usize) -> &Path {
+        self.folders[place].path()
+    }
+
+    /// Stops a node without any farewell.
+    pub(crate) async fn stop(&mut self, node: NodeId) {
+        let place = node.get() as usize - 1;
+        let stopped = self.nodes[place].take().expect("the node runs");
+        stopped.shutdown.cancel();
+        stopped.host.shutdown().await;
+        stopped.server.await.expect("the server ends");
+    }
+
+    /// Starts a stopped node on its folder.
+    pub(crate) async fn restart(&mut self, node: NodeId) {
+        self.try_restart(node).await.expect("the folder is good");
+    }
+
+    pub(crate) async fn try_restart(&mut self, node: NodeId) -> Result<(), HostError> {
+        let place = node.get() as usize - 1;
+        assert!(self.nodes[place].is_none(), "node {node} runs");
+        let server = Server::bind(&self.addresses[place]).await.expect("the port is free again");
+        self.nodes[place] = Some(self.run(place, server)?);
+        Ok(())
+    }
+
+    pub(crate) fn node(&self, node: NodeId) -> &Node {
+        self.nodes[node.get() as usize - 1].as_ref().expect("the node runs")
+    }
+
+    pub(crate) fn group(&self, node: NodeId) -> Group {
+        self.node(node).host.group(GROUP).expect("every node hosts the group")
+    }
+
+    /// The nodes that run.
+    pub(crate) fn running(&self) -> Vec<NodeId> {
+        let places = self.nodes.iter().enumerate().filter(|(_, node)| node.is_some());
+        places.map(|(place, _)| NodeId(place as u64 + 1)).collect()
+    }
+
+    /// The leader that a majority of the running nodes agrees on.
+    pub(crate) async fn leader(&self) -> NodeId {
+        eventually("all nodes agree on a leader", || async {
+            let leaders: BTreeSet<_> = self
+                .running()
+                .into_iter()
+                .map(|node| self.group(node).leadership().borrow().leader)
+                .collect();
+            let leader = leaders.first().copied().flatten();
+            leader.filter(|leader| leaders.len() == 1 && self.running().contains(leader))
+        })
+        .await
+    }
+
+    /// A node that runs and does not lead.
+    pub(crate) async fn follower(&self) -> NodeId {
+        let leader = self.leader().await;
+        let others = self.running().into_iter().find(|node| *node != leader);
+        others.expect("more than one node runs")
+    }
+
+    /// Waits until all running replicas have the same state, and gives it.
+    pub(crate) async fn agreed(&self) -> Vec<(Bytes, Bytes)> {
+        eventually("all replicas have the same state", || async {
+            let mut states = Vec::new();
+            for node in self.running() {
+                let view = self.group(node).read(Consistency::Linearizable, LONG).await.ok()?;
+                states.push(pairs(&view));
+            }
+            states.windows(2).all(|two| two[0] == two[1]).then(|| states.swap_remove(0))
+        })
+        .await
+    }
+}
+
+fn log_options() -> LogOptions {
+    LogOptions { segment_bytes: 1 << 20, ..LogOptions::default() }
+}
+
+/// Asks again and again until there is an answer.
+pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    mut ask: impl FnMut() -> F,
+) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(began.elapsed() < LONG, "never came true: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+pub(crate) async fn propose(group: &Group, command: &str) -> Result<String, ProposeError> {
+    let answer = group.propose(Bytes::copy_from_slice(command.as_bytes()), None, LONG).await?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+pub(crate) async fn propose_once(
+    group: &Group,
+    command: &str,
+    session: u64,
+    sequence: u64,
+) -> Result<String, ProposeError> {
+    let session = SessionId(session);
+    let tag = SessionTag { session, sequence, acknowledged_below: sequence };
+    let command = Bytes::copy_from_slice(command.as_bytes());
+    let answer = group.propose(command, Some(tag), LONG).await?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
