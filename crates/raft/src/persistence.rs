@@ -154,9 +154,7 @@ impl Persistence {
 
     /// The log was replaced by an installed snapshot.
     pub(crate) fn reset(&mut self, mark: SnapshotMark) {
-        let after = mark.index.next();
-        self.truncated(after);
-        self.truncate_from = Some(self.truncate_from.map_or(after, |from| from.min(after)));
+        self.truncated(mark.index.next());
         self.compacted(mark);
     }
 

@@ -281,7 +281,8 @@ fn restored_state_that_contradicts_itself_is_refused() {
         Raft::new(onefold_raft::Config::new(node(1), GroupId::KV, 1), restored).err()
     };
     assert_eq!(start(|_| {}), None);
-    let cases: [(fn(&mut Restored), ConfigError); 6] = [
+    type Change = fn(&mut Restored);
+    let cases: [(Change, ConfigError); 6] = [
         (|it| drop(it.entries.remove(1)), ConfigError::LogNotContiguous { index: LogIndex(3) }),
         (|it| drop(it.entries.remove(0)), ConfigError::LogNotContiguous { index: LogIndex(2) }),
         (
