@@ -16,8 +16,8 @@ use crate::status::count;
 use crate::types::{HardState, SnapshotMark};
 use crate::writer::Writer;
 
-/// Bytes of an old segment that are read in one step, at least; appends wait that long.
-const STEP_BYTES: usize = 1 << 20;
+/// Bytes of an old segment that are read in one step; appends wait that long.
+const STEP_BYTES: u64 = 1 << 20;
 /// A log is cleaned when it is more than this many times as large as what is live in it, so that
 /// carrying costs at most about as much writing as the appends themselves.
 const GARBAGE_FACTOR: u64 = 2;
@@ -103,11 +103,12 @@ impl Writer {
     ) -> Result<bool, LogError> {
         let mut body = Vec::new();
         let mut read_bytes = 0;
-        while read_bytes < STEP_BYTES {
+        let step_bytes = STEP_BYTES.min(self.options.segment_bytes / 4);
+        while read_bytes < step_bytes {
             let Some(offset) = scan.next(&mut body)? else {
                 return Ok(false);
             };
-            read_bytes += BATCH_HEADER_BYTES + body.len();
+            read_bytes += (BATCH_HEADER_BYTES + body.len()) as u64;
             self.carry_batch(cleaning.segment, offset, &body)?;
         }
         cleaning.scan = Some(scan);

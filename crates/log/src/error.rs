@@ -61,12 +61,12 @@ pub enum LogError {
          again as a new one"
     )]
     Missing(PathBuf),
-    /// There is no space for another segment. Nothing was written; the log itself is intact.
-    #[error("no space for a log segment of {bytes} bytes in {path}; free space on that disk")]
+    /// There is no space for another segment file. Nothing was written; the log itself is intact.
+    #[error("no space on the disk for log file {path} of {bytes} bytes; free space on that disk")]
     DiskFull {
-        /// The log's folder.
+        /// The file that could not be created.
         path: PathBuf,
-        /// The segment's size.
+        /// Its size.
         bytes: u64,
     },
     /// One append is larger than a log takes.
@@ -104,6 +104,16 @@ pub enum LogError {
 impl LogError {
     pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
         move |source| Self::Io { path: path.to_owned(), source: Arc::new(source) }
+    }
+
+    /// The error of something new that could not be created.
+    pub(crate) fn disk_full_or_io(path: &Path, bytes: u64, error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Self::DiskFull { path: path.to_owned(), bytes }
+            }
+            _ => Self::io(path)(error),
+        }
     }
 
     pub(crate) fn corrupt(file: &Path, offset: u64, reason: impl Into<String>) -> Self {

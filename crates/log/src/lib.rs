@@ -29,6 +29,8 @@ mod queue;
 mod recovery;
 mod segment;
 mod status;
+#[cfg(test)]
+mod tests;
 mod types;
 mod writer;
 

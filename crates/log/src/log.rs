@@ -24,7 +24,7 @@ use crate::{LogError, LogStatus, Recovered, Write};
 pub type Done = Box<dyn FnOnce(Result<(), LogError>) + Send>;
 
 /// Smallest segment that makes sense; tests use it.
-const SEGMENT_BYTES_MIN: u64 = 4 << 10;
+pub(crate) const SEGMENT_BYTES_MIN: u64 = 4 << 10;
 /// Most bytes of one append.
 const APPEND_BYTES_MAX: u64 = 1 << 30;
 

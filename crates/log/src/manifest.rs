@@ -68,7 +68,8 @@ impl Manifest {
         Ok(Some(Self { oldest, newest }))
     }
 
-    /// Replaces the manifest, durably: a crash leaves the old or the new one.
+    /// Replaces the manifest, durably: a crash leaves the old or the new one. After
+    /// [`LogError::DiskFull`] it is the old one.
     pub(crate) fn write(self, folder: &Path) -> Result<(), LogError> {
         let mut bytes = Vec::with_capacity(BYTES);
         bytes.extend_from_slice(MAGIC);
@@ -83,7 +84,8 @@ impl Manifest {
             file.sync_all()?;
             fs::rename(&new, Self::path(folder))
         };
-        replace().map_err(LogError::io(&Self::path(folder)))?;
+        let path = Self::path(folder);
+        replace().map_err(|error| LogError::disk_full_or_io(&path, BYTES as u64, error))?;
         sync_folder(folder)
     }
 }

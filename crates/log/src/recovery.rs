@@ -9,7 +9,7 @@ use onefold_types::{GroupId, LogIndex};
 
 use crate::LogError;
 use crate::format::{
-    EntryRecord, Reader, Record, SEGMENT_HEADER_BYTES, SegmentHeader, decode_batch,
+    BatchHeader, EntryRecord, Reader, Record, SEGMENT_HEADER_BYTES, SegmentHeader, decode_batch,
     find_confirmation,
 };
 use crate::index::{Index, Place};
@@ -36,6 +36,11 @@ pub(crate) struct Found {
 /// Where the newest segment goes on.
 pub(crate) struct Tail {
     pub(crate) path: PathBuf,
+    /// The last batches of the segment, which no batch says to be durable. If a sync failed before,
+    /// they may be in the system's memory only, where they pass for written.
+    pub(crate) unconfirmed: Vec<u8>,
+    /// The last batch is one without records, or there is none.
+    pub(crate) is_confirmed: bool,
     /// What follows the last valid batch and was never acknowledged; empty if only zeros do.
     pub(crate) torn: Range<u64>,
     pub(crate) file_bytes: u64,
@@ -80,7 +85,11 @@ pub(crate) fn recover(folder: &Path, manifest: Manifest) -> Result<Found, LogErr
         found.segment_bytes.insert(number, bytes.len() as u64);
         if is_newest {
             let file_bytes = bytes.len() as u64;
-            found.tail = Some(Tail { path, torn: end.torn, file_bytes });
+            let valid = &bytes[..file_offset(end.torn.start)];
+            let (unconfirmed, is_confirmed) = unconfirmed_batches(valid);
+            let unconfirmed = unconfirmed.to_vec();
+            let torn = end.torn;
+            found.tail = Some(Tail { path, unconfirmed, is_confirmed, torn, file_bytes });
         }
     }
     found.recovered = replay.finish(folder)?;
@@ -225,6 +234,28 @@ impl Segment<'_> {
     }
 }
 
+/// The batches at the end of a segment that none confirms, and whether there is nothing more to
+/// confirm. All batches of the segment must be valid.
+fn unconfirmed_batches(segment: &[u8]) -> (&[u8], bool) {
+    let mut batches = Vec::new();
+    let mut offset = SEGMENT_HEADER_BYTES;
+    while let Some(header) = BatchHeader::decode(&segment[offset..]) {
+        batches.push((header.number, offset));
+        offset += header.batch_bytes();
+        if offset >= segment.len() {
+            let confirmed = batches.partition_point(|&(number, _)| number <= header.durable);
+            let unconfirmed = batches.get(confirmed).map_or(&[][..], |&(_, at)| &segment[at..]);
+            return (unconfirmed, header.body_bytes == 0);
+        }
+    }
+    (&[], true)
+}
+
+/// An offset into a file that is in memory.
+fn file_offset(offset: u64) -> usize {
+    usize::try_from(offset).expect("the file is in memory")
+}
+
 /// The contents of live entries, beside the index that follows their places.
 #[derive(Default)]
 struct Replay {
@@ -289,7 +320,10 @@ impl Replay {
                 snapshot: index.mark.as_ref().map(|(mark, _)| mark.clone()),
                 entries: entries.into_values().collect(),
             };
-            recovered.insert(group, state);
+            // A group of which only removed entries were read is as good as none.
+            if state != GroupState::default() {
+                recovered.insert(group, state);
+            }
         }
         Ok(recovered)
     }

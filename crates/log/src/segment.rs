@@ -14,6 +14,7 @@ use crate::format::{
     BATCH_HEADER_BYTES, BatchHeader, SEGMENT_HEADER_BYTES, SegmentHeader, decode_batch,
 };
 use crate::manifest::sync_folder;
+use crate::recovery::Tail;
 
 const SUFFIX: &str = ".log";
 const SUFFIX_NEW: &str = ".log.new";
@@ -62,11 +63,7 @@ pub(crate) fn create(folder: &Path, header: SegmentHeader) -> Result<File, LogEr
         Err(error) => {
             // Best effort: what is left is removed when the log is opened.
             let _ = fs::remove_file(&new);
-            Err(if is_disk_full(&error) {
-                LogError::DiskFull { path: folder.to_owned(), bytes: header.file_bytes }
-            } else {
-                LogError::io(&path)(error)
-            })
+            Err(LogError::disk_full_or_io(&path, header.file_bytes, error))
         }
     }
 }
@@ -90,28 +87,31 @@ fn allocate(file: &File, bytes: u64) -> io::Result<()> {
     }
 }
 
-fn is_disk_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-}
-
-/// Opens the newest segment for writing. What a torn write left is made zero first, durably: it
-/// must never be taken for a batch.
-pub(crate) fn open_to_append(path: &Path, torn: Range<u64>) -> Result<File, LogError> {
+/// Opens the newest segment for writing behind its last valid batch.
+pub(crate) fn open_to_append(tail: &Tail) -> Result<File, LogError> {
     let open = || -> io::Result<File> {
-        let file = OpenOptions::new().read(true).write(true).open(path)?;
-        let zeros = vec![0; ZERO_BYTES];
-        let mut offset = torn.start;
-        while offset < torn.end {
-            let bytes = (torn.end - offset).min(ZERO_BYTES as u64);
-            let piece = usize::try_from(bytes).expect("a piece is at most ZERO_BYTES long");
-            file.write_all_at(&zeros[..piece], offset)?;
-            offset += bytes;
-        }
-        // Also without a torn write: a batch that was read may not be durable yet.
+        let file = OpenOptions::new().read(true).write(true).open(&tail.path)?;
+        // What is only in the system's memory is written once more, so that the sync reaches it.
+        let valid_bytes = tail.torn.start;
+        file.write_all_at(&tail.unconfirmed, valid_bytes - tail.unconfirmed.len() as u64)?;
+        // What a torn write left must never be taken for a batch.
+        write_zeros(&file, tail.torn.clone())?;
         file.sync_all()?;
         Ok(file)
     };
-    open().map_err(LogError::io(path))
+    open().map_err(LogError::io(&tail.path))
+}
+
+fn write_zeros(file: &File, range: Range<u64>) -> io::Result<()> {
+    let zeros = vec![0; ZERO_BYTES];
+    let mut offset = range.start;
+    while offset < range.end {
+        let bytes = (range.end - offset).min(ZERO_BYTES as u64);
+        let piece = usize::try_from(bytes).expect("a piece is at most ZERO_BYTES long");
+        file.write_all_at(&zeros[..piece], offset)?;
+        offset += bytes;
+    }
+    Ok(())
 }
 
 /// Reads the batches of a sealed segment in order, a piece at a time.

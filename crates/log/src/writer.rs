@@ -1,7 +1,7 @@
 //! The log's thread: it alone touches the files.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,6 +21,9 @@ use crate::{LogError, Write};
 
 /// Memory that the write buffer keeps between writes.
 const BUFFER_BYTES: usize = 1 << 20;
+
+/// Each segment keeps room for a batch without records at its end.
+const CONFIRMATION_BYTES: u64 = BATCH_HEADER_BYTES as u64;
 
 /// The segment that is written.
 struct Active {
@@ -53,6 +56,8 @@ pub(crate) struct Writer {
     last_batch: u64,
     /// The number of the last batch that is durable.
     durable_batch: u64,
+    /// The last batch of the active segment is a confirmation, or there is none to confirm.
+    is_confirmed: bool,
 }
 
 impl Writer {
@@ -63,10 +68,11 @@ impl Writer {
         queue: Arc<Queue>,
         counters: Arc<Counters>,
     ) -> Result<Self, LogError> {
+        let is_confirmed = found.tail.as_ref().is_none_or(|tail| tail.is_confirmed);
         let active = match found.tail {
             Some(tail) => Some(Active {
                 number: found.manifest.newest,
-                file: segment::open_to_append(&tail.path, tail.torn.clone())?,
+                file: segment::open_to_append(&tail)?,
                 path: tail.path,
                 file_bytes: tail.file_bytes,
                 offset: tail.torn.start,
@@ -88,6 +94,7 @@ impl Writer {
             waiting: Vec::new(),
             last_batch: found.last_batch,
             durable_batch: found.last_batch,
+            is_confirmed,
         };
         writer.count_segments();
         Ok(writer)
@@ -95,6 +102,7 @@ impl Writer {
 
     /// Serves the queue until it is closed, or until a write fails.
     pub(crate) fn run(mut self) {
+        let _guard = PanicGuard(self.queue.clone());
         while let Some(group) = self.queue.take(self.cleaning.is_some()) {
             let served = self.serve(group);
             if let Err(error) = served {
@@ -109,12 +117,22 @@ impl Writer {
     }
 
     /// Writes a group of appends and syncs once. An error is fatal: bytes of it may be written.
-    fn serve(&mut self, group: Vec<Pending>) -> Result<(), LogError> {
+    pub(crate) fn serve(&mut self, group: Vec<Pending>) -> Result<(), LogError> {
+        self.commit(group)?;
+        self.settle()
+    }
+
+    /// Makes a group of appends durable, with one step of cleaning.
+    pub(crate) fn commit(&mut self, group: Vec<Pending>) -> Result<(), LogError> {
         for pending in group {
             self.add(pending)?;
         }
         self.clean_step()?;
-        self.flush()?;
+        self.flush()
+    }
+
+    /// What can wait until the appenders have their answers.
+    pub(crate) fn settle(&mut self) -> Result<(), LogError> {
         self.choose_cleaning();
         if self.queue.is_empty() && self.cleaning.is_none() {
             self.write_confirmation()?;
@@ -156,28 +174,32 @@ impl Writer {
     pub(crate) fn make_room(&mut self, batch_bytes: u64) -> Result<(), LogError> {
         if let Some(active) = &self.active {
             let end = active.offset + self.buffer.bytes().len() as u64 + batch_bytes;
-            if end <= active.file_bytes {
+            if end + CONFIRMATION_BYTES <= active.file_bytes {
                 return Ok(());
             }
         }
         // A segment is sealed whole: everything in it is durable before the next one exists.
         self.flush()?;
         let number = self.manifest.newest + 1;
-        let file_bytes = self.options.segment_bytes.max(SEGMENT_HEADER_BYTES as u64 + batch_bytes);
+        let needed_bytes = SEGMENT_HEADER_BYTES as u64 + batch_bytes + CONFIRMATION_BYTES;
+        let file_bytes = self.options.segment_bytes.max(needed_bytes);
         let first_batch = self.last_batch + 1;
         let header = SegmentHeader { segment: number, first_batch, file_bytes };
         let file = segment::create(&self.folder, header)?;
         let manifest = Manifest { newest: number, ..self.manifest };
-        manifest.write(&self.folder)?;
+        let path = segment::segment_path(&self.folder, number);
+        let written = manifest.write(&self.folder);
+        written.inspect_err(|error| {
+            if matches!(error, LogError::DiskFull { .. }) {
+                // Best effort: what the manifest does not list is removed when the log is opened.
+                let _ = fs::remove_file(&path);
+            }
+        })?;
         self.manifest = manifest;
         self.segment_bytes.insert(number, file_bytes);
-        self.active = Some(Active {
-            number,
-            path: segment::segment_path(&self.folder, number),
-            file,
-            file_bytes,
-            offset: SEGMENT_HEADER_BYTES as u64,
-        });
+        self.active =
+            Some(Active { number, path, file, file_bytes, offset: SEGMENT_HEADER_BYTES as u64 });
+        self.is_confirmed = true;
         self.has_garbage = true;
         self.count_segments();
         Ok(())
@@ -202,6 +224,7 @@ impl Writer {
             let active = self.active.as_ref().expect("the buffer belongs to a segment");
             active.file.sync_data().map_err(LogError::io(&active.path))?;
             self.durable_batch = self.last_batch;
+            self.is_confirmed = false;
             count(&self.counters.fsyncs, 1);
         }
         count(&self.counters.appends, self.waiting.len() as u64);
@@ -228,18 +251,18 @@ impl Writer {
         let Some(active) = &self.active else {
             return Ok(());
         };
-        let is_confirmed = self.last_batch > self.durable_batch;
-        let fits = active.offset + BATCH_HEADER_BYTES as u64 <= active.file_bytes;
-        let is_empty = active.offset == SEGMENT_HEADER_BYTES as u64;
-        if is_confirmed || is_empty || !fits {
+        if self.is_confirmed {
             return Ok(());
         }
+        assert!(active.offset + CONFIRMATION_BYTES <= active.file_bytes, "its room was kept");
         self.push([]);
-        self.write_buffer()
+        self.write_buffer()?;
+        self.is_confirmed = true;
+        Ok(())
     }
 
     /// Leaves the log so that all of it is confirmed and durable.
-    fn finish(&mut self) -> Result<(), LogError> {
+    pub(crate) fn finish(&mut self) -> Result<(), LogError> {
         self.flush()?;
         self.write_confirmation()?;
         match &self.active {
@@ -255,11 +278,18 @@ impl Writer {
         for done in self.waiting.drain(..) {
             done(Err(poisoned.clone()));
         }
-        while let Some(group) = self.queue.take(true).filter(|group| !group.is_empty()) {
-            for pending in group {
-                (pending.done)(Err(poisoned.clone()));
-            }
-        }
+        fail_queue(&self.queue, &poisoned);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn queue(&self) -> Arc<Queue> {
+        self.queue.clone()
+    }
+
+    /// Lets the next write meet another file.
+    #[cfg(test)]
+    pub(crate) fn replace_file(&mut self, file: File) {
+        self.active.as_mut().expect("something was written").file = file;
     }
 
     pub(crate) fn active_segment(&self) -> Option<u64> {
@@ -270,6 +300,27 @@ impl Writer {
         use std::sync::atomic::Ordering::Relaxed;
         self.counters.segments.store(self.segment_bytes.len() as u64, Relaxed);
         self.counters.bytes.store(self.segment_bytes.values().sum(), Relaxed);
+    }
+}
+
+/// Refuses new appends, and fails those that wait.
+fn fail_queue(queue: &Queue, error: &LogError) {
+    queue.poison(error.clone());
+    while let Some(group) = queue.take(true).filter(|group| !group.is_empty()) {
+        for pending in group {
+            (pending.done)(Err(error.clone()));
+        }
+    }
+}
+
+/// Lets nobody wait for a thread that stopped over a broken invariant.
+struct PanicGuard(Arc<Queue>);
+
+impl Drop for PanicGuard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            fail_queue(&self.0, &LogError::Closed.poisoned());
+        }
     }
 }
 
