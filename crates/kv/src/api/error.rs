@@ -6,8 +6,7 @@ use thiserror::Error;
 
 use crate::LeaseId;
 use crate::limits::{
-    KEY_BYTES_MAX, LEASE_TTL_SECONDS_MAX, REQUEST_BYTES_MAX, TXN_ANSWER_BYTES_MAX,
-    TXN_OPERATIONS_MAX,
+    ANSWER_BYTES_MAX, KEY_BYTES_MAX, LEASE_TTL_SECONDS_MAX, REQUEST_BYTES_MAX, TXN_OPERATIONS_MAX,
 };
 
 /// Why a request is not done.
@@ -80,10 +79,10 @@ pub enum KvError {
         /// Its length.
         bytes: usize,
     },
-    /// What a writing transaction reads is too large for one answer. Nothing was written.
+    /// The answer would be too large to travel in one piece. Nothing was written.
     #[error(
-        "the transaction would read more than {TXN_ANSWER_BYTES_MAX} bytes; nothing was written: \
-         limit its ranges or read before it"
+        "the answer would have more than {ANSWER_BYTES_MAX} bytes; nothing was written: limit its \
+         ranges, leave previous values out, or read in parts"
     )]
     AnswerTooLarge,
     /// No answer in time. A write may have happened or happen yet.

@@ -28,6 +28,6 @@ pub const WATCH_BATCH_BYTES: usize = 1 << 20;
 /// Longest time that one poll waits for an event.
 pub const WATCH_WAIT_MAX: Duration = Duration::from_secs(30);
 
-/// Most bytes of keys and values in an answer that comes through the log (the answer of a
-/// transaction that writes).
-pub const TXN_ANSWER_BYTES_MAX: usize = 8 << 20;
+/// Most bytes of keys and values in an answer that travels in one piece: that of a write, which comes
+/// through the log, and that of a sorted range between two processes.
+pub const ANSWER_BYTES_MAX: usize = 8 << 20;

@@ -71,3 +71,8 @@ impl Kv for LocalKv {
         todo!()
     }
 }
+
+impl crate::store::Observer for Feed {
+    fn committed(&mut self, _: crate::store::Round) {}
+    fn restored(&mut self, _: onefold_types::Revision, _: bool) {}
+}

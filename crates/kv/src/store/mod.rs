@@ -1,29 +1,25 @@
-//! The pure core.
-use bytes::Bytes;
-use onefold_replica::{Apply, StateMachine};
-use onefold_table::{SpaceView, TableError};
+//! The pure core: commands in, answers and events out.
+//!
+//! All state is in the group's table; [`keys`] says where. Deterministic in the state and the
+//! command: no clock, no randomness, no I/O but the table's, no threads, no waiting.
 
-use crate::Feed;
+pub(crate) mod check;
+pub(crate) mod command;
+mod compact;
+pub(crate) mod error;
+pub(crate) mod history;
+mod keys;
+pub(crate) mod lease;
+mod machine;
+pub(crate) mod range;
+pub(crate) mod state;
+mod stored;
+mod txn;
+mod versions;
+mod writer;
 
-/// The key-value store as a replicated state machine.
-pub struct KvStore {}
+#[cfg(test)]
+mod tests;
 
-impl KvStore {
-    /// A store that tells `feed` what it commits.
-    pub fn new(feed: Feed) -> Self {
-        let _ = feed;
-        todo!()
-    }
-}
-
-impl StateMachine for KvStore {
-    fn apply(&mut self, context: &mut Apply<'_, '_>, command: &Bytes) -> Result<Bytes, TableError> {
-        let _ = (context.index, command);
-        todo!()
-    }
-
-    fn restored(&mut self, view: &SpaceView) -> Result<(), TableError> {
-        let _ = view;
-        todo!()
-    }
-}
+pub use machine::KvStore;
+pub(crate) use machine::{LeaseChange, Observer, RevisionEvents, Round, read_only_txn};

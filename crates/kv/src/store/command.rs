@@ -1,0 +1,97 @@
+//! What is written to the group's log, and what the store answers.
+
+use bytes::Bytes;
+use onefold_types::{Revision, Term};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    CompactResponse, DeleteRangeRequest, DeleteRangeResponse, KvError, LeaseGrantRequest,
+    LeaseGrantResponse, LeaseId, LeaseRevokeResponse, PutRequest, PutResponse, TxnRequest,
+    TxnResponse,
+};
+
+/// The format of commands and answers; the first byte of a command.
+const FORMAT: u8 = 1;
+
+/// One command of the replicated log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Command {
+    /// Writes one key.
+    Put(PutRequest),
+    /// Deletes a span.
+    DeleteRange(DeleteRangeRequest),
+    /// Runs a transaction.
+    Txn(TxnRequest),
+    /// Makes the history below a revision unreadable.
+    Compact(Revision),
+    /// Removes some of what is unreadable: a bounded step, repeated by the leader.
+    Sweep {
+        /// Most events to look at.
+        events_max: u32,
+    },
+    /// Creates a lease.
+    LeaseGrant(LeaseGrantRequest),
+    /// Ends a lease because a client says so.
+    LeaseRevoke(LeaseId),
+    /// Ends a lease because its time is over, as the leader of this term found.
+    LeaseExpire {
+        /// The lease.
+        id: LeaseId,
+        /// The term.
+        term: Term,
+    },
+    /// The leader of this term counts the time of leases from now on, and no earlier one does.
+    Lead(Term),
+}
+
+/// The answer to a command, variant by variant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Answer {
+    Put(PutResponse),
+    DeleteRange(DeleteRangeResponse),
+    Txn(TxnResponse),
+    Compact(CompactResponse),
+    /// Whether another step is needed.
+    Sweep {
+        due: bool,
+    },
+    LeaseGrant(LeaseGrantResponse),
+    LeaseRevoke(LeaseRevokeResponse),
+    /// Whether the lease was ended.
+    LeaseExpire {
+        ended: bool,
+    },
+    Lead,
+}
+
+/// What the proposer gets.
+pub(crate) type Outcome = Result<Answer, KvError>;
+
+impl Command {
+    /// The bytes for the log.
+    pub(crate) fn encode(&self) -> Bytes {
+        postcard::to_extend(self, vec![FORMAT]).expect("plain data always serializes").into()
+    }
+
+    /// Reads what [`encode`](Self::encode) wrote; says what is wrong otherwise.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, String> {
+        match bytes.split_first() {
+            Some((&FORMAT, command)) => postcard::from_bytes(command)
+                .map_err(|error| format!("the command does not decode: {error}")),
+            Some((format, _)) => Err(format!("the command has the unknown format {format}")),
+            None => Err("the command is empty".to_owned()),
+        }
+    }
+}
+
+/// The bytes for the proposer.
+pub(crate) fn encode_outcome(outcome: &Outcome) -> Bytes {
+    postcard::to_stdvec(outcome).expect("plain data always serializes").into()
+}
+
+/// Reads what [`encode_outcome`] wrote.
+pub(crate) fn decode_outcome(bytes: &[u8]) -> Outcome {
+    postcard::from_bytes(bytes).unwrap_or_else(|error| {
+        Err(KvError::Internal { reason: format!("the store's answer does not decode: {error}") })
+    })
+}

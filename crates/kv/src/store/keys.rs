@@ -1,0 +1,280 @@
+//! Where everything lies in the group's table.
+//!
+//! ```text
+//! s                          the store's state: revision, compaction, lessor
+//! c <key>                    the current version of a key
+//! o <key, escaped> <!rev>    a superseded version, newest first; readable from rev up to its end
+//! h <rev> <sub>              event log: what each operation of a revision did
+//! l <lease>                  a lease
+//! k <lease> <key>            a key attached to a lease
+//! ```
+//!
+//! Numbers are big-endian, so that the table's order is theirs. Escaping lets a key stand in front
+//! of a number without disturbing the order of keys: a zero byte becomes `00 ff`, the end is `00
+//! 00`.
+
+use std::ops::Bound;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use onefold_table::KeyRange;
+use onefold_types::Revision;
+
+use crate::{KeySpan, LeaseId};
+
+/// The key of the store's state.
+pub(crate) const STATE: &[u8] = b"s";
+
+const CURRENT: u8 = b'c';
+const OLD: u8 = b'o';
+const EVENT: u8 = b'h';
+const LEASE: u8 = b'l';
+const LEASE_KEY: u8 = b'k';
+
+const ESCAPED_ZERO: [u8; 2] = [0, 0xff];
+const ESCAPED_END: [u8; 2] = [0, 0];
+
+/// The place of an event in the log of events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct EventId {
+    /// The revision.
+    pub(crate) revision: Revision,
+    /// The operation within the revision.
+    pub(crate) sub: u32,
+}
+
+/// The current version of a key.
+pub(crate) fn current(key: &[u8]) -> Bytes {
+    tagged(CURRENT, key)
+}
+
+/// The current versions of a span of keys.
+pub(crate) fn current_range(span: &KeySpan) -> KeyRange {
+    let range = span.to_range();
+    KeyRange {
+        start: range.start.map(|key| current(&key)),
+        end: match range.end {
+            Bound::Unbounded => Bound::Excluded(Bytes::from_static(&[CURRENT + 1])),
+            bound => bound.map(|key| current(&key)),
+        },
+    }
+}
+
+/// The user's key in a key made by [`current`].
+pub(crate) fn current_key(stored: &Bytes) -> Bytes {
+    stored.slice(1..)
+}
+
+/// The version of `key` that `revision` wrote and a later one superseded.
+pub(crate) fn old(key: &[u8], revision: Revision) -> Bytes {
+    let mut stored = escaped(key);
+    stored.put_u64(!revision.get());
+    stored.freeze()
+}
+
+/// The superseded versions of a key that `newest` or an earlier revision wrote, newest first.
+pub(crate) fn old_of_key(key: &[u8], newest: Revision) -> KeyRange {
+    let prefix = escaped(key).freeze();
+    KeyRange { start: Bound::Included(old(key, newest)), end: KeyRange::prefix(&prefix).end }
+}
+
+/// The superseded versions of a span of keys.
+pub(crate) fn old_range(span: &KeySpan) -> KeyRange {
+    let range = span.to_range();
+    let start = match range.start {
+        Bound::Included(key) | Bound::Excluded(key) => escaped(&key).freeze(),
+        Bound::Unbounded => Bytes::from_static(&[OLD]),
+    };
+    let end = match range.end {
+        Bound::Included(key) => KeyRange::prefix(&escaped(&key)).end,
+        Bound::Excluded(key) => Bound::Excluded(escaped(&key).freeze()),
+        Bound::Unbounded => Bound::Excluded(Bytes::from_static(&[OLD + 1])),
+    };
+    KeyRange { start: Bound::Included(start), end }
+}
+
+/// Splits a key made by [`old`] into the escaped user key and the revision.
+pub(crate) fn split_old(stored: &Bytes) -> Option<(Bytes, Revision)> {
+    let at = stored.len().checked_sub(8)?;
+    let revision = !u64::from_be_bytes(stored[at..].try_into().ok()?);
+    (stored.first() == Some(&OLD)).then(|| (stored.slice(..at), Revision(revision)))
+}
+
+/// The user's key in an escaped one, as [`split_old`] gives it.
+pub(crate) fn unescaped(escaped: &[u8]) -> Option<Bytes> {
+    let inner = escaped.strip_prefix(&[OLD])?.strip_suffix(&ESCAPED_END)?;
+    let mut key = BytesMut::with_capacity(inner.len());
+    let mut rest = inner.iter();
+    while let Some(&byte) = rest.next() {
+        if byte == 0 && rest.next() != Some(&ESCAPED_ZERO[1]) {
+            return None;
+        }
+        key.put_u8(byte);
+    }
+    Some(key.freeze())
+}
+
+/// The version that `revision` wrote of the key whose escaped form this is.
+pub(crate) fn old_at_escaped(escaped: &[u8], revision: Revision) -> Bytes {
+    let mut stored = BytesMut::with_capacity(escaped.len() + 8);
+    stored.put_slice(escaped);
+    stored.put_u64(!revision.get());
+    stored.freeze()
+}
+
+/// The place after every version of the key whose escaped form this is.
+pub(crate) fn after_escaped(escaped: &[u8]) -> Bound<Bytes> {
+    KeyRange::prefix(escaped).end
+}
+
+/// An event.
+pub(crate) fn event(id: EventId) -> Bytes {
+    let mut stored = BytesMut::with_capacity(13);
+    stored.put_u8(EVENT);
+    stored.put_u64(id.revision.get());
+    stored.put_u32(id.sub);
+    stored.freeze()
+}
+
+/// The events from one on, through all of the last revision.
+pub(crate) fn events(from: EventId, last: Revision) -> KeyRange {
+    let end = EventId { revision: last, sub: u32::MAX };
+    KeyRange { start: Bound::Included(event(from)), end: Bound::Included(event(end)) }
+}
+
+/// The place of an event, from its key.
+pub(crate) fn event_id(stored: &[u8]) -> Option<EventId> {
+    let (revision, sub) = stored.strip_prefix(&[EVENT])?.split_first_chunk::<8>()?;
+    Some(EventId {
+        revision: Revision(u64::from_be_bytes(*revision)),
+        sub: u32::from_be_bytes(sub.try_into().ok()?),
+    })
+}
+
+/// A lease.
+pub(crate) fn lease(id: LeaseId) -> Bytes {
+    tagged(LEASE, &lease_bytes(id))
+}
+
+/// All leases, by id.
+pub(crate) fn leases() -> KeyRange {
+    KeyRange::prefix(&[LEASE])
+}
+
+/// The id of a lease, from its key.
+pub(crate) fn lease_id(stored: &[u8]) -> Option<LeaseId> {
+    let bytes = stored.strip_prefix(&[LEASE])?.try_into().ok()?;
+    Some(LeaseId(u64::from_be_bytes(bytes).cast_signed()))
+}
+
+/// The mark that `key` is attached to a lease.
+pub(crate) fn lease_key(id: LeaseId, key: &[u8]) -> Bytes {
+    let mut stored = BytesMut::with_capacity(9 + key.len());
+    stored.put_u8(LEASE_KEY);
+    stored.put_slice(&lease_bytes(id));
+    stored.put_slice(key);
+    stored.freeze()
+}
+
+/// All keys attached to a lease, in order.
+pub(crate) fn lease_keys(id: LeaseId) -> KeyRange {
+    KeyRange::prefix(&lease_key(id, &[]))
+}
+
+/// The user's key in a key made by [`lease_key`].
+pub(crate) fn attached_key(stored: &Bytes) -> Bytes {
+    stored.slice(9..)
+}
+
+fn lease_bytes(id: LeaseId) -> [u8; 8] {
+    id.0.cast_unsigned().to_be_bytes()
+}
+
+fn tagged(tag: u8, rest: &[u8]) -> Bytes {
+    let mut stored = BytesMut::with_capacity(1 + rest.len());
+    stored.put_u8(tag);
+    stored.put_slice(rest);
+    stored.freeze()
+}
+
+/// `o`, the escaped key and its end; with room for a revision.
+fn escaped(key: &[u8]) -> BytesMut {
+    let mut stored = BytesMut::with_capacity(key.len() + 16);
+    stored.put_u8(OLD);
+    for part in key.split_inclusive(|byte| *byte == 0) {
+        match part.split_last() {
+            Some((0, before)) => {
+                stored.put_slice(before);
+                stored.put_slice(&ESCAPED_ZERO);
+            }
+            _ => stored.put_slice(part),
+        }
+    }
+    stored.put_slice(&ESCAPED_END);
+    stored
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn user_key() -> impl Strategy<Value = Vec<u8>> {
+        proptest::collection::vec(prop_oneof![Just(0), Just(1), Just(0xff), any::<u8>()], 1..6)
+    }
+
+    proptest! {
+        #[test]
+        fn old_versions_sort_by_key_then_newest_first(
+            a in user_key(), b in user_key(), at in any::<u64>(), bt in any::<u64>(),
+        ) {
+            let order = (&a, std::cmp::Reverse(at)).cmp(&(&b, std::cmp::Reverse(bt)));
+            prop_assert_eq!(old(&a, Revision(at)).cmp(&old(&b, Revision(bt))), order);
+        }
+
+        #[test]
+        fn an_old_versions_key_can_be_read_back(key in user_key(), revision in any::<u64>()) {
+            let stored = old(&key, Revision(revision));
+            let (escaped, found) = split_old(&stored).expect("made by old()");
+            prop_assert_eq!(found, Revision(revision));
+            prop_assert_eq!(unescaped(&escaped).expect("made by old()"), key);
+        }
+
+        #[test]
+        fn ranges_hold_exactly_the_spans_keys(
+            key in user_key(), end in proptest::option::of(user_key()), probe in user_key(),
+        ) {
+            let span = KeySpan::parse(&key.into(), &end.unwrap_or_default().into());
+            let inside = span.contains(&probe);
+            prop_assert_eq!(current_range(&span).contains(&current(&probe)), inside);
+            for revision in [Revision(0), Revision(7), Revision(u64::MAX)] {
+                prop_assert_eq!(old_range(&span).contains(&old(&probe, revision)), inside);
+            }
+        }
+
+        #[test]
+        fn a_keys_old_versions_begin_at_the_asked_revision(
+            key in user_key(), other in user_key(), newest in any::<u64>(), at in any::<u64>(),
+        ) {
+            let range = old_of_key(&key, Revision(newest));
+            let inside = key == other && at <= newest;
+            prop_assert_eq!(range.contains(&old(&other, Revision(at))), inside);
+        }
+    }
+
+    #[test]
+    fn no_range_reaches_into_another_kind_of_record() {
+        let everything = KeySpan::From(Bytes::from_static(&[0]));
+        for range in [current_range(&everything), old_range(&everything), leases()] {
+            for (kind, key) in [
+                ("state", Bytes::from_static(STATE)),
+                ("event", event(EventId { revision: Revision(u64::MAX), sub: u32::MAX })),
+                ("lease key", lease_key(LeaseId(-1), b"x")),
+            ] {
+                assert!(!range.contains(&key), "{kind} in {range:?}");
+            }
+        }
+        assert!(!current_range(&everything).contains(&old(b"k", Revision(1))));
+        assert!(!old_range(&everything).contains(&current(b"k")));
+    }
+}

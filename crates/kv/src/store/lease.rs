@@ -1,0 +1,70 @@
+//! Leases as the log knows them: which exist, and how long they live after each keep-alive. When one
+//! is over is the leader's to find.
+
+use onefold_table::{Overlay, TableError, View};
+
+use super::error::StoreError;
+use super::keys;
+use super::state::State;
+use super::stored;
+use crate::limits::{LEASE_TTL_SECONDS_MAX, LEASE_TTL_SECONDS_MIN};
+use crate::{Header, KvError, LeaseGrantRequest, LeaseGrantResponse, LeaseId};
+
+/// Creates a lease.
+pub(crate) fn grant(
+    table: &mut Overlay<'_>,
+    state: &mut State,
+    request: LeaseGrantRequest,
+) -> Result<LeaseGrantResponse, StoreError> {
+    if request.ttl_seconds > LEASE_TTL_SECONDS_MAX {
+        return Err(KvError::LeaseTtlTooLarge { ttl_seconds: request.ttl_seconds }.into());
+    }
+    let id = if request.id.is_some() {
+        request.id
+    } else {
+        name(table, state)?
+    };
+    if ttl_seconds(table, id)?.is_some() {
+        return Err(KvError::LeaseExists { id }.into());
+    }
+    let ttl_seconds = request.ttl_seconds.max(LEASE_TTL_SECONDS_MIN);
+    table.put(keys::lease(id), stored::encode_lease(ttl_seconds));
+    let header = Header { revision: state.revision, ..Header::default() };
+    Ok(LeaseGrantResponse { header, id, ttl_seconds })
+}
+
+/// The granted time of a lease in seconds, if there is such a lease.
+pub(crate) fn ttl_seconds(view: &dyn View, id: LeaseId) -> Result<Option<i64>, TableError> {
+    view.get(&keys::lease(id))?.map(|stored| stored::decode_lease(&stored)).transpose()
+}
+
+/// All leases with their granted times in seconds, by id.
+pub(crate) fn all(view: &dyn View) -> Result<Vec<(LeaseId, i64)>, TableError> {
+    let scan = view.scan(keys::leases(), Default::default());
+    scan.map(|pair| {
+        let (key, stored) = pair?;
+        let id = keys::lease_id(&key).ok_or_else(|| stored::damaged("a lease's id"))?;
+        Ok((id, stored::decode_lease(&stored)?))
+    })
+    .collect()
+}
+
+/// Chooses an id that no lease has: positive, and scattered so that ids which clients choose
+/// themselves rarely meet them.
+fn name(view: &dyn View, state: &mut State) -> Result<LeaseId, TableError> {
+    loop {
+        state.leases_named = state.leases_named.wrapping_add(1);
+        let id = LeaseId((scattered(state.leases_named) >> 1).cast_signed());
+        if id.is_some() && ttl_seconds(view, id)?.is_none() {
+            return Ok(id);
+        }
+    }
+}
+
+/// The output function of SplitMix64: a permutation of the 64-bit numbers.
+fn scattered(number: u64) -> u64 {
+    let mut z = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}

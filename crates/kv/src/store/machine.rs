@@ -1,0 +1,255 @@
+//! The state machine.
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use onefold_replica::{Apply, StateMachine};
+use onefold_table::{Overlay, SpaceView, TableError, View};
+use onefold_types::{LogIndex, Revision, Term};
+
+use super::command::{Answer, Command, Outcome, encode_outcome};
+use super::error::{StoreError, split};
+use super::state::State;
+use super::txn::{self, Plan};
+use super::writer::Writer;
+use super::{check, compact, keys, lease};
+use crate::{
+    CompactResponse, DeleteRangeRequest, Event, Feed, Header, KvError, LeaseId,
+    LeaseRevokeResponse, PutRequest, TxnRequest, TxnResponse,
+};
+
+/// All that one revision changed, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RevisionEvents {
+    pub(crate) revision: Revision,
+    /// At least one. Each has its `prev_kv`, whether watchers want it or not.
+    pub(crate) events: Vec<Event>,
+}
+
+/// What happened to a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LeaseChange {
+    /// It exists from now on.
+    Granted {
+        /// The lease.
+        id: LeaseId,
+        /// Seconds to live after each keep-alive.
+        ttl_seconds: i64,
+    },
+    /// It is gone.
+    Ended(LeaseId),
+}
+
+/// What a round of commands changed, once readers can see it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Round {
+    pub(crate) revisions: Vec<RevisionEvents>,
+    pub(crate) leases: Vec<LeaseChange>,
+    /// Whether compacted history waits to be removed.
+    pub(crate) sweep_is_due: bool,
+}
+
+/// Who hears what a store commits. Called on the thread that applies: it must not wait.
+pub(crate) trait Observer: Send + 'static {
+    /// A round is visible to readers.
+    fn committed(&mut self, round: Round);
+
+    /// The whole state is another one, up to this revision.
+    fn restored(&mut self, revision: Revision, sweep_is_due: bool);
+}
+
+/// The key-value store as a replicated state machine.
+pub struct KvStore {
+    observer: Box<dyn Observer>,
+    /// The same as the table's record.
+    state: State,
+    /// What the commands since the last commit changed.
+    round: Round,
+}
+
+impl KvStore {
+    /// A store that tells `feed` what it commits.
+    pub fn new(feed: Feed) -> Self {
+        Self::with_observer(Box::new(feed))
+    }
+
+    /// A store that tells `observer` what it commits.
+    pub(crate) fn with_observer(observer: Box<dyn Observer>) -> Self {
+        Self { observer, state: State::default(), round: Round::default() }
+    }
+
+    fn run(&mut self, table: &mut Overlay<'_>, command: Command) -> Result<Answer, StoreError> {
+        match command {
+            Command::Put(request) => self.put(table, &request),
+            Command::DeleteRange(request) => self.delete_range(table, &request),
+            Command::Txn(request) => self.txn(table, &request),
+            Command::Compact(revision) => {
+                compact::compact(&mut self.state, revision)?;
+                self.save(table);
+                Ok(Answer::Compact(CompactResponse { header: self.header() }))
+            }
+            Command::Sweep { events_max } => {
+                compact::sweep(table, &mut self.state, events_max)?;
+                self.save(table);
+                Ok(Answer::Sweep { due: self.state.sweep_is_due() })
+            }
+            Command::LeaseGrant(request) => {
+                let response = lease::grant(table, &mut self.state, request)?;
+                self.save(table);
+                let (id, ttl_seconds) = (response.id, response.ttl_seconds);
+                self.round.leases.push(LeaseChange::Granted { id, ttl_seconds });
+                Ok(Answer::LeaseGrant(response))
+            }
+            Command::LeaseRevoke(id) => {
+                if lease::ttl_seconds(table, id)?.is_none() {
+                    return Err(KvError::LeaseNotFound { id }.into());
+                }
+                self.end_lease(table, id)?;
+                Ok(Answer::LeaseRevoke(LeaseRevokeResponse { header: self.header() }))
+            }
+            Command::LeaseExpire { id, term } => {
+                let ended = self.may_expire(table, id, term)?;
+                if ended {
+                    self.end_lease(table, id)?;
+                }
+                Ok(Answer::LeaseExpire { ended })
+            }
+            Command::Lead(term) => {
+                self.state.lessor_term = self.state.lessor_term.max(term);
+                self.save(table);
+                Ok(Answer::Lead)
+            }
+        }
+    }
+
+    fn put(
+        &mut self,
+        table: &mut Overlay<'_>,
+        request: &PutRequest,
+    ) -> Result<Answer, StoreError> {
+        check::put(request)?;
+        txn::check_put(table, request)?;
+        let mut writer = Writer::new(table, &self.state);
+        let response = writer.put(request)?;
+        let events = writer.into_events();
+        self.commit(table, events);
+        Ok(Answer::Put(response))
+    }
+
+    fn delete_range(
+        &mut self,
+        table: &mut Overlay<'_>,
+        request: &DeleteRangeRequest,
+    ) -> Result<Answer, StoreError> {
+        check::delete_range(request)?;
+        let response = self.whole(table, |writer| writer.delete_range(request))?;
+        Ok(Answer::DeleteRange(response))
+    }
+
+    fn txn(
+        &mut self,
+        table: &mut Overlay<'_>,
+        request: &TxnRequest,
+    ) -> Result<Answer, StoreError> {
+        check::txn(request)?;
+        let plan = Plan::new(table, request)?;
+        txn::check(table, &self.state, request, &plan)?;
+        let response = self.whole(table, |writer| txn::run(writer, request, &plan))?;
+        Ok(Answer::Txn(response))
+    }
+
+    fn end_lease(&mut self, table: &mut Overlay<'_>, id: LeaseId) -> Result<(), StoreError> {
+        let mut writer = Writer::new(table, &self.state);
+        writer.revoke(id)?;
+        let events = writer.into_events();
+        self.commit(table, events);
+        self.round.leases.push(LeaseChange::Ended(id));
+        Ok(())
+    }
+
+    /// A leader that was deposed without knowing it ends no leases: its successor has given them
+    /// their full time again.
+    fn may_expire(&self, view: &dyn View, id: LeaseId, term: Term) -> Result<bool, TableError> {
+        Ok(term == self.state.lessor_term && lease::ttl_seconds(view, id)?.is_some())
+    }
+
+    /// Writes all of one revision, or nothing when the answer grows too large on the way.
+    fn whole<T>(
+        &mut self,
+        table: &mut Overlay<'_>,
+        write: impl FnOnce(&mut Writer<'_, '_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut scratch = Overlay::new(&*table);
+        let mut writer = Writer::new(&mut scratch, &self.state);
+        let response = write(&mut writer)?;
+        let events = writer.into_events();
+        for operation in scratch.into_batch(&[]).into_operations() {
+            match operation {
+                onefold_table::Operation::Put { key, value } => table.put(key, value),
+                onefold_table::Operation::Delete { key } => table.delete(key),
+            }
+        }
+        self.commit(table, events);
+        Ok(response)
+    }
+
+    /// Makes the revision that these events are, if there are any.
+    fn commit(&mut self, table: &mut Overlay<'_>, events: Vec<Event>) {
+        if events.is_empty() {
+            return;
+        }
+        self.state.revision = self.state.revision.next();
+        self.save(table);
+        self.round.revisions.push(RevisionEvents { revision: self.state.revision, events });
+    }
+
+    fn save(&self, table: &mut Overlay<'_>) {
+        table.put(keys::STATE, self.state.encode());
+    }
+
+    fn header(&self) -> Header {
+        Header { revision: self.state.revision, ..Header::default() }
+    }
+}
+
+impl StateMachine for KvStore {
+    fn apply(
+        &mut self,
+        context: &mut Apply<'_, '_>,
+        command: &Bytes,
+    ) -> Result<Bytes, TableError> {
+        // A replica that cannot read what the others can must stop, or it would drift from them.
+        let command = Command::decode(command).map_err(|reason| TableError::Corrupt {
+            file: PathBuf::from("of the key-value store"),
+            reason: format!("log entry {}: {reason}", context.index),
+        })?;
+        let outcome: Outcome = split(self.run(context.table, command))?;
+        Ok(encode_outcome(&outcome))
+    }
+
+    fn committed(&mut self, _applied: LogIndex) {
+        let mut round = std::mem::take(&mut self.round);
+        round.sweep_is_due = self.state.sweep_is_due();
+        self.observer.committed(round);
+    }
+
+    fn restored(&mut self, view: &SpaceView) -> Result<(), TableError> {
+        self.state = State::read(view)?;
+        self.round = Round::default();
+        self.observer.restored(self.state.revision, self.state.sweep_is_due());
+        Ok(())
+    }
+}
+
+/// Runs a transaction that cannot write on a view of the store.
+pub(crate) fn read_only_txn(
+    view: &dyn View,
+    state: &State,
+    request: &TxnRequest,
+) -> Result<TxnResponse, StoreError> {
+    debug_assert!(request.is_read_only(), "its writes would be lost");
+    let plan = Plan::new(view, request)?;
+    txn::check(view, state, request, &plan)?;
+    let mut nothing = Overlay::new(view);
+    txn::run(&mut Writer::new(&mut nothing, state), request, &plan)
+}

@@ -1,0 +1,86 @@
+//! What the store knows about itself.
+
+use onefold_table::{TableError, View};
+use onefold_types::{Revision, Term};
+use serde::{Deserialize, Serialize};
+
+use super::keys::{self, EventId};
+use super::stored::damaged;
+use crate::KvError;
+
+/// The format of everything the store keeps in its table.
+const FORMAT: u8 = 1;
+
+/// The revision of an empty store, as etcd counts.
+const REVISION_FIRST: Revision = Revision(1);
+
+/// What the store knows about itself, in one record beside the data it describes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct State {
+    /// The newest revision.
+    pub(crate) revision: Revision,
+    /// The oldest readable revision; zero when nothing was compacted yet.
+    pub(crate) compacted: Revision,
+    /// Up to where compaction has removed records: everything for this `compacted`.
+    pub(crate) swept: Revision,
+    /// Where the sweep goes on, as revision and operation within it.
+    pub(crate) sweep_from: (Revision, u32),
+    /// The term whose leader may expire leases.
+    pub(crate) lessor_term: Term,
+    /// Counts the lease ids that the store chose.
+    pub(crate) leases_named: u64,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            revision: REVISION_FIRST,
+            compacted: Revision::ZERO,
+            swept: Revision::ZERO,
+            sweep_from: (Revision::ZERO, 0),
+            lessor_term: Term::ZERO,
+            leases_named: 0,
+        }
+    }
+}
+
+impl State {
+    /// The state in a view; that of an empty store if there is none yet.
+    pub(crate) fn read(view: &dyn View) -> Result<Self, TableError> {
+        let Some(stored) = view.get(keys::STATE)? else { return Ok(Self::default()) };
+        match stored.split_first() {
+            Some((&FORMAT, record)) => {
+                postcard::from_bytes(record).map_err(|_| damaged("the store's state"))
+            }
+            _ => Err(damaged("the store's state (perhaps a newer program's)")),
+        }
+    }
+
+    /// The record of this state.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        postcard::to_extend(self, vec![FORMAT]).expect("numbers always serialize")
+    }
+
+    /// Where the sweep of the event log goes on.
+    pub(crate) fn sweep_from(&self) -> EventId {
+        EventId { revision: self.sweep_from.0, sub: self.sweep_from.1 }
+    }
+
+    /// Whether compacted history is still in the table.
+    pub(crate) fn sweep_is_due(&self) -> bool {
+        self.swept < self.compacted
+    }
+
+    /// The revision to read at: the asked one if it is readable, the present one for zero.
+    pub(crate) fn readable(&self, asked: Revision) -> Result<Revision, KvError> {
+        if asked == Revision::ZERO {
+            Ok(self.revision)
+        } else if asked > self.revision {
+            Err(KvError::FutureRevision { requested: asked, current: self.revision })
+        } else if asked < self.compacted {
+            Err(KvError::Compacted { requested: asked, compacted: self.compacted })
+        } else {
+            Ok(asked)
+        }
+    }
+}
