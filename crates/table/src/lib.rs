@@ -18,6 +18,7 @@
 
 mod batch;
 mod checksum;
+pub mod conformance;
 mod error;
 mod fjall_table;
 mod memory;

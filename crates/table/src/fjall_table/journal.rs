@@ -44,12 +44,12 @@ pub(super) fn check(store: &Path, synced: u64) -> Result<Journals, TableError> {
         let mut reader = JournalReader::new(file, file_bytes);
         loop {
             match reader.read_batch().map_err(io_error(path))? {
-                Read1::Batch(batch) => {
+                Next::Batch(batch) => {
                     check_order(path, reader.valid_bytes, last, batch)?;
                     last = Some(batch);
                 }
-                Read1::End => break,
-                Read1::Invalid => {
+                Next::End => break,
+                Next::Invalid => {
                     let valid_bytes = reader.valid_bytes;
                     let reached = last.map_or(0, |batch| batch.table);
                     if path != newest || reached < synced {
@@ -135,7 +135,7 @@ fn corrupt(path: &Path, reason: &str) -> TableError {
     TableError::Corrupt { file: path.to_owned(), reason: reason.to_owned() }
 }
 
-enum Read1 {
+enum Next {
     Batch(BatchNumbers),
     /// Nothing but zeros follows.
     End,
@@ -155,11 +155,11 @@ impl JournalReader {
         Self { reader, file_bytes, valid_bytes: 0 }
     }
 
-    fn read_batch(&mut self) -> io::Result<Read1> {
+    fn read_batch(&mut self) -> io::Result<Next> {
         match self.parse_batch() {
             Ok(Some(batch)) => {
                 self.valid_bytes = self.reader.stream_position()?;
-                Ok(Read1::Batch(batch))
+                Ok(Next::Batch(batch))
             }
             Ok(None) => self.end_or_invalid(),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => self.end_or_invalid(),
@@ -193,10 +193,9 @@ impl JournalReader {
 
     fn item(&mut self) -> io::Result<Option<Item>> {
         let head: [u8; ITEM_HEAD_BYTES] = self.array()?;
-        let [tag, _, compression, _, _, _, _, _, _, _, _, key @ ..] = head;
-        let [key_0, key_1, value_0, value_1, value_2, value_3, _, _, _, _] = key;
-        let key_bytes = usize::from(u16::from_le_bytes([key_0, key_1]));
-        let value_bytes = u32::from_le_bytes([value_0, value_1, value_2, value_3]);
+        let (tag, compression) = (head[0], head[2]);
+        let key_bytes = usize::from(u16::from_le_bytes([head[11], head[12]]));
+        let value_bytes = u32::from_le_bytes([head[13], head[14], head[15], head[16]]);
         let position = self.reader.stream_position()?;
         let fits = position + key_bytes as u64 + u64::from(value_bytes) <= self.file_bytes;
         if tag != TAG_ITEM || compression != 0 || head[13..17] != head[17..21] || !fits {
@@ -210,14 +209,14 @@ impl JournalReader {
     }
 
     /// Whether what follows the last valid batch is the zeros of a file laid out in advance.
-    fn end_or_invalid(&mut self) -> io::Result<Read1> {
+    fn end_or_invalid(&mut self) -> io::Result<Next> {
         self.reader.seek(SeekFrom::Start(self.valid_bytes))?;
         let mut buffer = vec![0; READ_BUFFER_BYTES];
         loop {
             match self.reader.read(&mut buffer)? {
-                0 => return Ok(Read1::End),
+                0 => return Ok(Next::End),
                 read if buffer[..read].iter().all(|&byte| byte == 0) => {}
-                _ => return Ok(Read1::Invalid),
+                _ => return Ok(Next::Invalid),
             }
         }
     }

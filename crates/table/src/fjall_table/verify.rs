@@ -10,10 +10,13 @@ use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::Xxh3Default;
 
-use super::folder::io_error;
 use crate::TableError;
 
 const VERSION_MARKER: &[u8] = b"FJL\x03";
+const KEYSPACES: &str = "keyspaces";
+/// fjall's own tree and that of the table.
+const TREES: usize = 2;
+/// Number and checksum of the version file, type of the checksum.
 const CURRENT_BYTES: usize = 8 + 16 + 1;
 
 /// Checks the small files that say what belongs to the store. Tables are checked block by block
@@ -25,7 +28,13 @@ pub(super) fn check_manifests(store: &Path) -> Result<(), TableError> {
         Ok(_) => return Err(corrupt(&marker, "it does not hold the storage engine's version")),
         Err(error) => return Err(missing_or_io(&marker, error)),
     }
-    for tree in trees(store).map_err(io_error(store))? {
+    let keyspaces = store.join(KEYSPACES);
+    let trees = trees(store).map_err(|error| missing_or_io(&keyspaces, error))?;
+    if trees.len() != TREES {
+        let reason = format!("it holds {} trees instead of {TREES}", trees.len());
+        return Err(corrupt(&keyspaces, &reason));
+    }
+    for tree in trees {
         check_version_file(&tree)?;
     }
     Ok(())
@@ -41,9 +50,9 @@ pub(super) fn damaged_file(store: &Path) -> Option<PathBuf> {
 
 fn trees(store: &Path) -> io::Result<Vec<PathBuf>> {
     let mut trees = Vec::new();
-    for entry in fs::read_dir(store.join("keyspaces"))? {
+    for entry in fs::read_dir(store.join(KEYSPACES))? {
         let path = entry?.path();
-        if path.join("current").exists() {
+        if path.is_dir() {
             trees.push(path);
         }
     }
@@ -54,7 +63,7 @@ fn trees(store: &Path) -> io::Result<Vec<PathBuf>> {
 /// The newest version file of a tree, after comparing its checksum.
 fn check_version_file(tree: &Path) -> Result<PathBuf, TableError> {
     let current = tree.join("current");
-    let bytes = fs::read(&current).map_err(io_error(&current))?;
+    let bytes = fs::read(&current).map_err(|error| missing_or_io(&current, error))?;
     let Ok(bytes) = <[u8; CURRENT_BYTES]>::try_from(bytes) else {
         return Err(corrupt(&current, "it has a wrong length"));
     };
@@ -62,7 +71,12 @@ fn check_version_file(tree: &Path) -> Result<PathBuf, TableError> {
     let mut expected = [0; 16];
     expected.copy_from_slice(&bytes[8..24]);
     let version = tree.join(format!("v{}", u64::from_le_bytes(number)));
-    let found = file_checksum(&version).map_err(|error| missing_or_io(&version, error))?;
+    let found = file_checksum(&version).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => {
+            corrupt(&current, &format!("it names {}, which is missing", version.display()))
+        }
+        _ => TableError::Io { path: version.clone(), source: error },
+    })?;
     if found != u128::from_le_bytes(expected) || bytes[24] != 0 {
         let reason = "its checksum does not match the one in the file `current` beside it";
         return Err(corrupt(&version, reason));
