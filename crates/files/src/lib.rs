@@ -15,10 +15,14 @@ mod api;
 mod chunk;
 mod commands;
 mod etag;
+mod local;
 mod master;
 mod namespace;
+mod read;
+mod remote;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod write;
 
 pub use api::{
     Attributes, BucketInfo, ByteStream, Condition, CopyOptions, CreateOptions, ErrorKind, FileInfo,
@@ -27,4 +31,6 @@ pub use api::{
     UploadInfo, UploadPage, Usage, limits, validate_bucket_name, validate_key,
 };
 pub use chunk::{ChunkError, StoreError};
+pub use local::{FilesConfig, FilesNode, LocalFiles};
 pub use namespace::{ChunkRecord, ChunkState, Content, Extent, Namespace};
+pub use remote::RemoteFiles;

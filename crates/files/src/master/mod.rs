@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::methods::{Allocate, GetUsage, Grant, Heartbeat, HeartbeatRequest, SealChunks};
-use self::servers::{NoPlace, Servers};
+use self::servers::{DEAD_AFTER_MS, NoPlace, Servers};
 use crate::api::{FilesError, Usage};
 use crate::chunk::methods::{At, Create, CreateRequest};
 use crate::chunk::{ChunkError, ChunkServer, LEASE, chunk_error};
@@ -292,7 +292,7 @@ impl Master {
         call.await.map(drop).map_err(|error| chunk_error(at.chunk, node, &error))
     }
 
-    /// Seals open chunks whose writers are gone, and goes on with seals that were interrupted.
+    /// Seals open chunks whose writers are gone or that lost a replica, and goes on with seals that were interrupted.
     async fn seal_abandoned(&self, term: u64) -> Result<(), FilesError> {
         let view = self.0.commands.view().await?;
         let query = Query(&view);
@@ -308,9 +308,13 @@ impl Master {
                 let mut state = self.state(term);
                 state.servers.opened(chunk, &record.replicas);
                 let heard = *state.leases.entry(chunk).or_insert(now);
-                drop(state);
                 let is_abandoned = now.saturating_sub(heard) > ABANDONED_AFTER_MS;
-                if record.state == ChunkState::Sealing || is_abandoned {
+                // Only sealed chunks are replicated again.
+                let may_be_dead = now.saturating_sub(state.since_ms) >= DEAD_AFTER_MS;
+                let lost_one = may_be_dead
+                    && record.replicas.iter().any(|node| !state.servers.is_alive(*node, now));
+                drop(state);
+                if record.state == ChunkState::Sealing || is_abandoned || lost_one {
                     self.seal_soon(chunk);
                 }
             }

@@ -121,8 +121,11 @@ impl Master {
         if action != Action::Delete {
             self.state(term).repair.unneeded.remove(&(node, chunk));
         }
+        let is_copying = self.state(term).repair.copying.contains(&chunk);
         let done = match action {
             Action::None => Ok(()),
+            // The copy enters itself, and knows which dead replica it replaces.
+            Action::Add if is_copying => Ok(()),
             Action::Drop => {
                 tracing::warn!(%chunk, %node, "a replica is damaged or incomplete: replacing it");
                 self.0.commands.run(&Command::DropReplica { chunk, version, node }).await?;

@@ -30,6 +30,8 @@ mod uploads;
 mod walk;
 
 pub(crate) use command::{COMMAND_CHUNKS_MAX, Command, Reply, decode_answer};
+pub(crate) use files::{check_attributes, check_condition};
 pub(crate) use query::Query;
+pub(crate) use records::FileRecord;
 pub use records::{ChunkRecord, ChunkState, Content, Extent};
 pub use state::Namespace;

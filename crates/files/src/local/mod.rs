@@ -1,0 +1,8 @@
+//! The file system on a node.
+
+mod files;
+mod node;
+mod splits;
+
+pub use files::LocalFiles;
+pub use node::{FilesConfig, FilesNode};
