@@ -2,6 +2,8 @@
 #![expect(dead_code, reason = "the parts are put together step by step")]
 
 mod api;
+mod input;
+mod job;
 mod program;
 mod shuffle;
 mod task;

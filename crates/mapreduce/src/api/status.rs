@@ -167,6 +167,17 @@ impl Counters {
         }
     }
 
+    /// Takes back what a [`merge`](Self::merge) of the same counters added.
+    pub(crate) fn subtract(&mut self, other: &Self) {
+        for (group, names) in &other.0 {
+            for (name, &amount) in names {
+                if let Some(value) = self.0.get_mut(group).and_then(|own| own.get_mut(name)) {
+                    *value = value.saturating_sub(amount);
+                }
+            }
+        }
+    }
+
     /// The value of a counter; 0 when nobody added to it.
     pub fn get(&self, group: &str, name: &str) -> u64 {
         self.0.get(group).and_then(|names| names.get(name)).copied().unwrap_or(0)

@@ -27,24 +27,25 @@ impl Default for CollectorLimits {
 }
 
 /// Collects what a mapper emits.
-pub(crate) struct Collector {
+pub(crate) struct Collector<'a> {
     partitions: u32,
     buffer: SortBuffer,
-    combiner: Option<Box<dyn Combiner>>,
+    combiner: Option<Box<dyn Combiner + 'a>>,
     scratch: PathBuf,
     limits: CollectorLimits,
     runs: Vec<Run>,
-    /// Records emitted, their bytes, and records written to spilled runs.
+    /// Records emitted.
     pub(crate) emitted_records: u64,
+    /// Their bytes.
     pub(crate) emitted_bytes: u64,
-    pub(crate) spilled_records: u64,
+    spilled_records: u64,
 }
 
-impl Collector {
+impl<'a> Collector<'a> {
     /// A collector that spills into the folder `scratch`, which exists.
     pub(crate) fn new(
         partitions: u32,
-        combiner: Option<Box<dyn Combiner>>,
+        combiner: Option<Box<dyn Combiner + 'a>>,
         scratch: &Path,
         limits: CollectorLimits,
     ) -> Self {
@@ -64,7 +65,9 @@ impl Collector {
     /// Takes a record.
     pub(crate) fn emit(&mut self, key: &[u8], value: &[u8]) -> Result<(), TaskError> {
         if key.len().max(value.len()) > RECORD_BYTES_MAX {
-            return Err(TaskError::RecordTooLong { what: "a key or value that was emitted" });
+            return Err(TaskError::RecordTooLong {
+                what: "a key or value that was emitted".to_owned(),
+            });
         }
         self.emitted_records += 1;
         self.emitted_bytes += (key.len() + value.len()) as u64;
@@ -77,8 +80,9 @@ impl Collector {
         Ok(())
     }
 
-    /// Completes the map output as a file at `path`.
-    pub(crate) fn finish(mut self, path: &Path) -> Result<Run, TaskError> {
+    /// Completes the map output as a file at `path`. Answers it and the number of records that were
+    /// written to runs on the way.
+    pub(crate) fn finish(mut self, path: &Path) -> Result<(Run, u64), TaskError> {
         if !self.buffer.is_empty() || self.runs.is_empty() {
             self.spill()?;
         }
@@ -87,7 +91,7 @@ impl Collector {
         if let [run] = self.runs.as_slice() {
             std::fs::rename(run.path(), path)
                 .map_err(|source| TaskError::disk("rename", run.path(), source))?;
-            return Run::open(path);
+            return Ok((Run::open(path)?, self.spilled_records));
         }
         let mut out = RunWriter::create(path, self.partitions)?;
         for partition in 0..self.partitions {
@@ -96,7 +100,7 @@ impl Collector {
         for run in self.runs {
             run.delete();
         }
-        out.finish()
+        Ok((out.finish()?, self.spilled_records))
     }
 
     fn merge_partition(&mut self, partition: u32, out: &mut RunWriter) -> Result<(), TaskError> {

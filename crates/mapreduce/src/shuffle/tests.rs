@@ -27,7 +27,7 @@ fn collect(
         collector.emit(key, value).expect("a collected record");
     }
     let name = format!("out-{}", std::fs::read_dir(folder).expect("a folder").count());
-    let run = collector.finish(&folder.path().join(name)).expect("a finished run");
+    let (run, _) = collector.finish(&folder.path().join(name)).expect("a finished run");
     let left = std::fs::read_dir(scratch.path()).expect("a folder").count();
     assert_eq!(left, 0, "spilled runs and merges are cleaned away");
     run

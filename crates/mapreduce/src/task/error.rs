@@ -40,7 +40,7 @@ pub(crate) enum TaskError {
     #[error("{what} is longer than {} MiB, the most that a record may have", RECORD_BYTES_MAX >> 20)]
     RecordTooLong {
         /// Which one.
-        what: &'static str,
+        what: String,
     },
     /// The user's code failed.
     #[error("{reason}")]
