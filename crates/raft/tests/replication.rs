@@ -156,6 +156,7 @@ fn a_leader_refuses_more_than_it_may_hold_uncommitted() {
     assert_eq!(cluster.propose(node(1), "third"), Err(StepError::Overloaded));
     cluster.settle();
     cluster.propose(node(1), "third").expect("there is room again");
+    cluster.propose(node(1), "fourth").expect("for both of them");
 }
 
 #[test]

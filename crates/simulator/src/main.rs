@@ -1,6 +1,8 @@
 //! `onefold-sim`: runs seeds of the simulated world from the command line.
 
 use std::{
+    fmt,
+    io::{self, Write},
     process::ExitCode,
     time::{Duration, Instant, SystemTime},
 };
@@ -60,6 +62,11 @@ fn main() -> ExitCode {
     }
 }
 
+/// Prints a line; whoever reads it may have stopped reading.
+fn say(line: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stdout(), "{line}");
+}
+
 fn seed_from_clock() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     since.as_micros() as u64
@@ -69,21 +76,21 @@ fn run_one(seed: u64, is_traced: bool) -> ExitCode {
     let trace = if is_traced { Trace::printed() } else { Trace::hashed() };
     match raft::run(seed, None, trace) {
         Ok(report) => {
-            println!(
+            say(format_args!(
                 "seed {seed} holds: {} events, {} entries committed, trace {:016x}",
                 report.events, report.committed, report.trace_hash
-            );
+            ));
             ExitCode::SUCCESS
         }
         Err(failure) => {
-            println!("VIOLATED  {failure}");
+            say(format_args!("VIOLATED  {failure}"));
             ExitCode::FAILURE
         }
     }
 }
 
 fn run_many(start: u64, seeds: u64) -> ExitCode {
-    println!("raft: seeds {start} to {}", start.saturating_add(seeds.saturating_sub(1)));
+    say(format_args!("raft: seeds {start} to {}", start.saturating_add(seeds.saturating_sub(1))));
     let began = Instant::now();
     let mut shown = began;
     let (mut coverage, mut failures, mut events) = (Coverage::default(), 0u64, 0u64);
@@ -95,21 +102,21 @@ fn run_many(start: u64, seeds: u64) -> ExitCode {
             }
             Err(failure) => {
                 failures += 1;
-                println!("VIOLATED  {failure}");
+                say(format_args!("VIOLATED  {failure}"));
             }
         }
         if shown.elapsed() >= PROGRESS_INTERVAL {
             shown = Instant::now();
-            println!("{} of {seeds} seeds, {failures} violated", done + 1);
+            say(format_args!("{} of {seeds} seeds, {failures} violated", done + 1));
         }
     }
-    print!("\ntimes taken   branch\n{coverage}");
+    say(format_args!("\ntimes taken   branch\n{coverage}"));
     for branch in coverage.missed() {
-        println!("never taken: {}", Branch::name(branch));
+        say(format_args!("never taken: {}", Branch::name(branch)));
     }
-    println!(
+    say(format_args!(
         "\n{seeds} seeds, {events} events, {failures} violated, {:.1} s",
         began.elapsed().as_secs_f64()
-    );
+    ));
     if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -3,6 +3,7 @@
 use std::{
     fmt,
     hash::{Hash, Hasher},
+    io::{self, Write},
 };
 
 /// FNV-1a: the hash must be the same in every process, which the standard library's is not.
@@ -54,7 +55,8 @@ impl Trace {
     /// Shows a line, if anyone reads it.
     pub(crate) fn show(&self, line: impl FnOnce() -> String) {
         if self.is_printed {
-            println!("{}", line());
+            // Whoever reads it may stop reading; the run goes on.
+            let _ = writeln!(io::stdout(), "{}", line());
         }
     }
 

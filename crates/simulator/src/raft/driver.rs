@@ -154,9 +154,10 @@ impl World {
             role_change,
         } = core.take_output();
         if let Some(change) = role_change {
-            self.trace.show(|| {
-                let (role, term) = (change.role, change.term);
-                format!("{:>16}n{id} is {role:?} in term {term}, leader {:?}", "", change.leader)
+            let (role, term, leader) = (change.role, change.term, change.leader);
+            self.tell(|| match leader {
+                Some(leader) => format!("n{id} is {role:?} in term {term}, led by n{leader}"),
+                None => format!("n{id} is {role:?} in term {term}"),
             });
         }
         let begun = persist.as_ref().map(|persist| persist.sequence);

@@ -19,10 +19,14 @@ impl World {
             _ => anyone,
         };
         match self.random.within(0..=99) {
-            0..35 => self.network.heal(),
+            0..35 => {
+                self.tell(|| "all cuts are mended".into());
+                self.network.heal();
+            }
             35..45 => self.split(&ids),
             45..55 => {
                 let others: Vec<NodeId> = ids.into_iter().filter(|&id| id != victim).collect();
+                self.tell(|| format!("n{victim} is cut off"));
                 self.network.split(&[victim], &others);
             }
             55..65 => self.cut_one_way(&ids, victim),
@@ -45,6 +49,7 @@ impl World {
         for &id in ids {
             if self.random.chance(500) { left.push(id) } else { right.push(id) }
         }
+        self.tell(|| format!("the network splits in {left:?} and {right:?}"));
         self.network.split(&left, &right);
     }
 
@@ -52,6 +57,11 @@ impl World {
     fn cut_one_way(&mut self, ids: &[NodeId], victim: NodeId) {
         let kind = self.random.within(0..=2);
         let one = self.random.pick(ids);
+        self.tell(|| match kind {
+            0 => format!("n{victim} hears nobody"),
+            1 => format!("nobody hears n{victim}"),
+            _ => format!("n{one} does not hear n{victim}"),
+        });
         for &other in ids {
             match kind {
                 0 => self.network.cut(other, victim),
@@ -70,6 +80,7 @@ impl World {
         if from == id {
             return Ok(());
         }
+        self.tell(|| format!("n{id} is made to stand for election"));
         let message = Message { term, body: Body::TimeoutNow };
         self.step(id, Input::Message { from, message }).map(|_| ())
     }
@@ -90,6 +101,7 @@ impl World {
             self.crash(id)?;
         } else {
             let others: Vec<NodeId> = ids.iter().copied().filter(|&other| other != id).collect();
+            self.tell(|| format!("all cuts are mended, and n{id} is cut off"));
             self.network.heal();
             self.network.split(&[id], &others);
         }
@@ -99,12 +111,14 @@ impl World {
 
     fn stall_disk(&mut self, id: NodeId) {
         let stall = TICK * self.random.within(5..=100);
+        self.tell(|| format!("the disk of n{id} stalls for {stall}"));
         let node = self.nodes.get_mut(&id).expect("a node of this world");
         node.disk_stalled_until = self.now + stall;
     }
 
     fn skew_clock(&mut self, id: NodeId) {
         let tick = self.random.within(TICK * 7 / 10..=TICK * 13 / 10);
+        self.tell(|| format!("n{id} ticks every {tick}"));
         self.nodes.get_mut(&id).expect("a node of this world").tick = tick;
     }
 
@@ -115,10 +129,11 @@ impl World {
         if node.core.take().is_none() {
             return Ok(());
         }
-        self.trace.show(|| format!("{:>16}n{id} crashes", ""));
         node.life += 1;
         let life = node.life;
         let outcome = node.disk.crash(&mut self.random);
+        let (kept, lost) = (outcome.kept, outcome.lost);
+        self.tell(|| format!("n{id} crashes: {lost} unfinished writes are lost, {kept} are kept"));
         if outcome.lost > 0 {
             self.coverage.hit(Branch::CrashLostWrites);
         }

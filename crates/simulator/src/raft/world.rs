@@ -85,6 +85,11 @@ impl World {
         self.nodes.keys().copied().collect()
     }
 
+    /// Explains the event that was shown last.
+    pub(super) fn tell(&self, what: impl FnOnce() -> String) {
+        self.trace.show(|| format!("{:>16}{}", "", what()));
+    }
+
     /// Puts an event into the future.
     pub(super) fn schedule(&mut self, delay: u64, event: Event) {
         self.schedule_at(self.now + delay, event);
@@ -191,7 +196,7 @@ impl World {
         let copies = 1 + u64::from(self.random.chance(self.plan.duplication));
         for _ in 0..copies {
             if !self.network.reaches(from, to) || self.random.chance(self.plan.loss) {
-                self.trace.show(|| format!("{:>16}lost from n{from} to n{to}", ""));
+                self.tell(|| format!("lost from n{from} to n{to}"));
                 continue;
             }
             let slowness = if self.random.chance(self.plan.straggler) { 20 } else { 1 };
@@ -221,6 +226,7 @@ impl World {
             650..950 => self.read(id),
             950..965 => {
                 let to = self.random.pick(&ids);
+                self.tell(|| format!("n{id} is to hand leadership to n{to}"));
                 self.step(id, Input::TransferLeadership(to)).map(|_| ())
             }
             965..970 => self.step(anyone, Input::Campaign).map(|_| ()),
@@ -233,6 +239,7 @@ impl World {
     pub(super) fn propose(&mut self, id: NodeId) -> Result<Option<(LogIndex, Term)>, Violation> {
         let count = self.random.within(1..=self.plan.batch_max);
         let commands: Vec<Bytes> = (0..count).map(|_| self.command()).collect();
+        self.tell(|| format!("{count} commands proposed to n{id}"));
         let Some(Stepped::Proposed { term, indexes }) = self.step(id, Input::Propose(commands))?
         else {
             return Ok(None);
@@ -257,6 +264,7 @@ impl World {
         self.reads += 1;
         let read = ReadId(self.reads);
         let floor = self.checker.committed_index();
+        self.tell(|| format!("read {} asked of n{id}, which must see {floor}", read.0));
         let Some(node) = self.nodes.get_mut(&id) else { return Ok(()) };
         if self.sabotage == Some(Sabotage::StaleRead) {
             return match node.core.as_ref().filter(|core| core.role() == Role::Leader) {
@@ -282,6 +290,7 @@ impl World {
         node.machine.sync();
         self.coverage.hit(Branch::Compacted);
         let through = LogIndex(self.random.within(first..=applied));
+        self.tell(|| format!("n{id} compacts through {through}"));
         self.step(id, Input::Compact(through)).map(|_| ())
     }
 
@@ -296,7 +305,7 @@ impl World {
             node.tick = super::plan::TICK;
             self.start(id)?;
         }
-        self.trace.show(|| "healed".into());
+        self.tell(|| "everything is healed, and all nodes run".into());
         let deadline = self.now + self.plan.recovery_time_max();
         let mut proposal = None;
         while self.now < deadline {
