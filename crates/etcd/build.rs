@@ -1,0 +1,15 @@
+//! Compiles the `.proto` files, without protoc.
+
+use std::error::Error;
+
+const ROOT: &str = "proto";
+const FILES: [&str; 4] =
+    ["mvccpb/kv.proto", "authpb/auth.proto", "etcdserverpb/rpc.proto", "grpc/health.proto"];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed={ROOT}");
+    let descriptors = protox::compile(FILES, [ROOT])?;
+    // Keys and values are slices of the received message, not copies.
+    tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
+    Ok(())
+}

@@ -1,0 +1,27 @@
+//! The messages, servers and clients of the published API, compiled from `proto/`.
+//!
+//! Fields are named as in etcd's API reference, in snake case.
+
+/// Records and events.
+pub mod mvccpb {
+    #![allow(missing_docs, unreachable_pub, clippy::all)]
+    tonic::include_proto!("mvccpb");
+}
+
+/// Users and roles.
+pub mod authpb {
+    #![allow(missing_docs, unreachable_pub, clippy::all)]
+    tonic::include_proto!("authpb");
+}
+
+/// The services and their messages.
+pub mod etcdserverpb {
+    #![allow(missing_docs, unreachable_pub, clippy::all)]
+    tonic::include_proto!("etcdserverpb");
+}
+
+/// gRPC's health checking protocol.
+pub mod health {
+    #![allow(missing_docs, unreachable_pub, clippy::all)]
+    tonic::include_proto!("grpc.health.v1");
+}

@@ -1,0 +1,114 @@
+//! Status, alarms and the store's upkeep.
+
+use futures::stream::BoxStream;
+use tonic::{Request, Response, Status, async_trait};
+use tracing::debug;
+
+use crate::convert::number;
+use crate::errors::{self, unimplemented};
+use crate::gateway::Gateway;
+use crate::proto::etcdserverpb::maintenance_server::Maintenance;
+use crate::proto::etcdserverpb::{
+    AlarmRequest, AlarmResponse, DefragmentRequest, DefragmentResponse, DowngradeRequest,
+    DowngradeResponse, HashKvRequest, HashKvResponse, HashRequest, HashResponse, MoveLeaderRequest,
+    MoveLeaderResponse, ResponseHeader, SnapshotRequest, SnapshotResponse, StatusRequest,
+    StatusResponse,
+};
+
+/// The etcd version whose API this is. Clients choose by it what to use: since 3.5.13, for example,
+/// Kubernetes trusts the progress of watches.
+const ETCD_VERSION: &str = "3.5.21";
+
+#[async_trait]
+impl Maintenance for Gateway {
+    /// Nothing raises an alarm: there is none to tell, none to clear, and asking is harmless.
+    async fn alarm(
+        &self,
+        request: Request<AlarmRequest>,
+    ) -> Result<Response<AlarmResponse>, Status> {
+        let (_, _permit) = self.admit(request)?;
+        let (header, _) = self.status_header().await;
+        Ok(Response::new(AlarmResponse { header, alarms: Vec::new() }))
+    }
+
+    /// Answers whatever state this node is in, as its last resort for a diagnosis.
+    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+        let status = self.cluster.status();
+        let leader = self.cluster.leader();
+        let (header, mut errors) = self.status_header().await;
+        if leader.is_none() {
+            errors.push(errors::no_leader().message().to_owned());
+        }
+        let member = self.cluster.member_id();
+        let is_learner = self.cluster.members().iter().any(|m| m.id == member && m.is_learner);
+        Ok(Response::new(StatusResponse {
+            header,
+            version: ETCD_VERSION.to_owned(),
+            db_size: number(status.db_size),
+            leader: leader.unwrap_or(0),
+            raft_index: status.raft_index,
+            raft_term: status.raft_term,
+            raft_applied_index: status.applied,
+            errors,
+            // Space that is given up is reused by the table's own merges: all of it is in use.
+            db_size_in_use: number(status.db_size),
+            is_learner,
+            storage_version: String::new(),
+            db_size_quota: 0,
+            downgrade_info: None,
+        }))
+    }
+
+    /// The table gives space back by itself.
+    async fn defragment(
+        &self,
+        request: Request<DefragmentRequest>,
+    ) -> Result<Response<DefragmentResponse>, Status> {
+        let (_, _permit) = self.admit(request)?;
+        Ok(Response::new(DefragmentResponse { header: self.cluster_header() }))
+    }
+
+    async fn hash(&self, _: Request<HashRequest>) -> Result<Response<HashResponse>, Status> {
+        Err(unimplemented("Hash", "it hashes etcd's own file format, which is not used here"))
+    }
+
+    async fn hash_kv(&self, _: Request<HashKvRequest>) -> Result<Response<HashKvResponse>, Status> {
+        Err(unimplemented("HashKV", "compare members by reading the same revision from each"))
+    }
+
+    type SnapshotStream = BoxStream<'static, Result<SnapshotResponse, Status>>;
+
+    async fn snapshot(
+        &self,
+        _: Request<SnapshotRequest>,
+    ) -> Result<Response<Self::SnapshotStream>, Status> {
+        Err(unimplemented("Snapshot", "read the keyspace at one revision with Range instead"))
+    }
+
+    async fn move_leader(
+        &self,
+        _: Request<MoveLeaderRequest>,
+    ) -> Result<Response<MoveLeaderResponse>, Status> {
+        Err(unimplemented("MoveLeader", "stop the leader's node and another one takes over"))
+    }
+
+    async fn downgrade(
+        &self,
+        _: Request<DowngradeRequest>,
+    ) -> Result<Response<DowngradeResponse>, Status> {
+        Err(unimplemented("Downgrade", "its storage is not etcd's and has no older versions"))
+    }
+}
+
+impl Gateway {
+    /// A header even when the store does not answer, and then what is wrong.
+    async fn status_header(&self) -> (Option<ResponseHeader>, Vec<String>) {
+        match self.present().await {
+            Ok(header) => (self.header(header), Vec::new()),
+            Err(error) => {
+                debug!(%error, "the store's revision is unknown");
+                (self.cluster_header(), vec![errors::status(error).message().to_owned()])
+            }
+        }
+    }
+}

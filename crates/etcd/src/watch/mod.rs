@@ -1,0 +1,47 @@
+//! The Watch service: one stream carries any number of watches.
+//!
+//! ```text
+//! requests ──► session ◄── follow (one per watch) ◄── dyn Watcher
+//!                 │
+//!                 └──► a short queue ──► answers
+//! ```
+//!
+//! One task, the [`session`], serves a stream. It takes events from one watch at a time, and only
+//! when the queue to the client has room. A client that does not read therefore costs one batch of
+//! events and delays nobody: its watchers are not asked, and read what they missed from history.
+
+mod create;
+mod follow;
+mod fragment;
+mod leader;
+mod progress;
+mod session;
+
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming, async_trait};
+
+use crate::gateway::{Gateway, requires_leader};
+use crate::proto::etcdserverpb::watch_server::Watch;
+use crate::proto::etcdserverpb::{WatchRequest, WatchResponse};
+use session::Session;
+
+/// Answers that wait for the connection, beside the one that the session holds.
+const ANSWERS_QUEUED_MAX: usize = 4;
+
+#[async_trait]
+impl Watch for Gateway {
+    type WatchStream = ReceiverStream<Result<WatchResponse, Status>>;
+
+    async fn watch(
+        &self,
+        request: Request<Streaming<WatchRequest>>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        self.check_leader(request.metadata())?;
+        let requires_leader = requires_leader(request.metadata());
+        let (answers, queue) = mpsc::channel(ANSWERS_QUEUED_MAX);
+        let session = Session::new(self.clone(), answers, requires_leader);
+        tokio::spawn(session.run(request.into_inner()));
+        Ok(Response::new(ReceiverStream::new(queue)))
+    }
+}
