@@ -153,12 +153,14 @@ impl Writer {
     /// in between leaves a file that is removed when the log is opened.
     fn remove_oldest(&mut self, segment: u64) -> Result<bool, LogError> {
         assert_eq!(segment, self.manifest.oldest, "segments go from the front");
-        assert!(!self.index.has_entries_in(segment), "live entries were carried");
         assert_ne!(Some(segment), self.active_segment(), "the active segment stays");
+        let path = segment_path(&self.folder, segment);
+        if self.index.has_entries_in(segment) {
+            return Err(LogError::corrupt(&path, 0, "entries that were in it are gone"));
+        }
         let manifest = Manifest { oldest: segment + 1, ..self.manifest };
         manifest.write(&self.folder)?;
         self.manifest = manifest;
-        let path = segment_path(&self.folder, segment);
         fs::remove_file(&path).map_err(LogError::io(&path))?;
         sync_folder(&self.folder)?;
         self.segment_bytes.remove(&segment);

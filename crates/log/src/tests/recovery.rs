@@ -201,3 +201,24 @@ fn what_a_crash_leaves_of_creating_and_removing_segments_is_cleaned_up() {
     assert_eq!(recovered[&BUSY].snapshot.as_ref().unwrap().index, LogIndex(100));
     assert!(leftovers.iter().all(|path| !path.exists()));
 }
+
+#[test]
+fn damage_that_is_met_while_carrying_forward_stops_the_log() {
+    for zeros in [1, BATCH_HEADER_BYTES] {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut driver, _) = Driver::open(folder.path()).unwrap();
+        driver.serve(vec![vec![entry(IDLE, 1, 10)], vec![entry(IDLE, 2, 10)]]);
+        let first = segment_path(folder.path(), 1);
+        let mut bytes = fs::read(&first).unwrap();
+        bytes[SEGMENT_HEADER_BYTES..][..zeros].fill(0);
+        fs::write(&first, bytes).unwrap();
+        let error = (1..=1000).find_map(|index| {
+            let appends = vec![vec![entry(BUSY, index, 200)], vec![mark(BUSY, index)]];
+            let group = appends.into_iter().map(|writes| driver.pending(writes)).collect();
+            driver.writer.serve(group).err()
+        });
+        let error = error.unwrap();
+        assert!(matches!(&error, LogError::Corrupt { file, .. } if *file == first), "{error}");
+        assert!(first.exists());
+    }
+}
