@@ -21,6 +21,6 @@ mod remote;
 mod store;
 
 pub use api::*;
-pub use local::{Feed, LocalKv, register};
-pub use remote::RemoteKv;
+pub use local::{Feed, LocalKv};
+pub use remote::{RemoteKv, register};
 pub use store::KvStore;

@@ -102,4 +102,7 @@ pub trait Watcher: Send {
     ///
     /// It moves on even when nothing happens to the span, so that it serves as a bookmark.
     fn next_revision(&self) -> Revision;
+
+    /// Where the store stood when it was looked at last.
+    fn header(&self) -> Header;
 }

@@ -1,78 +1,136 @@
-//! The store on a node that hosts its group.
-use async_trait::async_trait;
-use onefold_replica::Group;
-use onefold_transport::{Peers, Router};
+//! The store on a node that hosts its group: reads, watches, leases, compaction.
+//!
+//! ```text
+//! KvStore ── Feed ──► hub   newest revisions, and who waits for them ──► LocalWatcher
+//!                 ├─► book  the leader's deadlines of leases ◄── lessor
+//!                 └─► sweep what compaction has left to remove ◄── sweeper
+//! LocalKv ── propose, read ──► Group
+//! ```
 
-use crate::*;
+mod book;
+mod errors;
+mod hub;
+mod kv;
+mod lessor;
+mod sweeper;
+mod watcher;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use onefold_replica::Group;
+use onefold_transport::Peers;
+use onefold_types::{GroupId, Revision};
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::{AbortHandle, spawn_blocking};
+use tokio::time::Instant;
+
+use crate::store::{LeaseChange, Observer, Round};
+use crate::{Header, KvError};
+use book::Book;
+use hub::Hub;
+
+/// Ranges over more than one key that a node reads at once for one keyspace. Further ones wait.
+const RANGES_MAX: usize = 16;
+
+/// Looks into history that a node takes at once for the watchers of one keyspace.
+const HISTORY_LOOKS_MAX: usize = 4;
 
 /// What a replica's store tells the node about: events for watchers, leases for the lessor. Cheap to
 /// clone.
 #[derive(Clone, Default)]
-pub struct Feed {}
+pub struct Feed {
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    hub: Arc<Hub>,
+    book: Book,
+    sweep_is_due: AtomicBool,
+    sweep_wake: Notify,
+}
+
+impl Shared {
+    fn set_sweep_is_due(&self, is_due: bool) {
+        let was_due = self.sweep_is_due.swap(is_due, Ordering::AcqRel);
+        if is_due && !was_due {
+            self.sweep_wake.notify_one();
+        }
+    }
+}
+
+impl Observer for Feed {
+    fn committed(&mut self, round: Round) {
+        for change in round.leases {
+            match change {
+                LeaseChange::Granted { id, ttl_seconds } => {
+                    self.shared.book.granted(id, ttl_seconds, Instant::now());
+                }
+                LeaseChange::Ended(id) => self.shared.book.ended(id),
+            }
+        }
+        self.shared.set_sweep_is_due(round.sweep_is_due);
+        self.shared.hub.publish(round.revisions);
+    }
+
+    fn restored(&mut self, revision: Revision, sweep_is_due: bool) {
+        self.shared.set_sweep_is_due(sweep_is_due);
+        self.shared.hub.restore(revision);
+    }
+}
 
 /// A keyspace on a node that hosts its group. Cheap to clone; its tasks end with the last clone.
 #[derive(Clone)]
-pub struct LocalKv {}
+pub struct LocalKv {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    group: Group,
+    peers: Peers,
+    shared: Arc<Shared>,
+    ranges: Arc<Semaphore>,
+    history_looks: Arc<Semaphore>,
+    tasks: Vec<AbortHandle>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(AbortHandle::abort);
+    }
+}
 
 impl LocalKv {
     /// Serves the keyspace of `group`, whose state machine is a [`KvStore`](crate::KvStore) made
-    /// with the same `feed`. Must be called in a tokio runtime.
+    /// with the same `feed`. `peers` reaches the group's leader where only it can answer. Must be
+    /// called in a tokio runtime.
     pub fn start(group: Group, feed: Feed, peers: Peers) -> Self {
-        let _ = (group, feed, peers);
-        todo!()
+        let shared = feed.shared;
+        let lessor = tokio::spawn(lessor::run(group.clone(), shared.clone()));
+        let sweeper = tokio::spawn(sweeper::run(group.clone(), shared.clone()));
+        let tasks = vec![lessor.abort_handle(), sweeper.abort_handle()];
+        let ranges = Arc::new(Semaphore::new(RANGES_MAX));
+        let history_looks = Arc::new(Semaphore::new(HISTORY_LOOKS_MAX));
+        Self { inner: Arc::new(Inner { group, peers, shared, ranges, history_looks, tasks }) }
+    }
+
+    /// The group that holds the keyspace.
+    pub fn group(&self) -> GroupId {
+        self.inner.group.id()
     }
 }
 
-/// Enters the methods through which other processes reach these keyspaces into a node's router.
-pub fn register(keyspaces: &[LocalKv], router: &mut Router) {
-    let _ = (keyspaces, router);
-    todo!()
+/// Where the store stands, as this replica knows it.
+fn header(group: &Group, revision: Revision) -> Header {
+    Header { revision, raft_term: group.leadership().borrow().term }
 }
 
-#[async_trait]
-impl Kv for LocalKv {
-    async fn range(&self, _: RangeRequest) -> Result<RangeResponse, KvError> {
-        todo!()
-    }
-    async fn put(&self, _: PutRequest) -> Result<PutResponse, KvError> {
-        todo!()
-    }
-    async fn delete_range(&self, _: DeleteRangeRequest) -> Result<DeleteRangeResponse, KvError> {
-        todo!()
-    }
-    async fn txn(&self, _: TxnRequest) -> Result<TxnResponse, KvError> {
-        todo!()
-    }
-    async fn compact(&self, _: CompactRequest) -> Result<CompactResponse, KvError> {
-        todo!()
-    }
-    async fn lease_grant(&self, _: LeaseGrantRequest) -> Result<LeaseGrantResponse, KvError> {
-        todo!()
-    }
-    async fn lease_revoke(&self, _: LeaseId) -> Result<LeaseRevokeResponse, KvError> {
-        todo!()
-    }
-    async fn lease_keep_alive(&self, _: LeaseId) -> Result<LeaseKeepAliveResponse, KvError> {
-        todo!()
-    }
-    async fn lease_time_to_live(
-        &self,
-        _: LeaseTimeToLiveRequest,
-    ) -> Result<LeaseTimeToLiveResponse, KvError> {
-        todo!()
-    }
-    async fn leases(&self) -> Result<LeasesResponse, KvError> {
-        todo!()
-    }
-    async fn watch_poll(&self, _: WatchPoll) -> Result<WatchBatch, KvError> {
-        todo!()
-    }
-    async fn watch(&self, _: WatchRequest) -> Result<Box<dyn Watcher>, KvError> {
-        todo!()
-    }
-}
-
-impl crate::store::Observer for Feed {
-    fn committed(&mut self, _: crate::store::Round) {}
-    fn restored(&mut self, _: onefold_types::Revision, _: bool) {}
+/// Runs what may read much from the table where it stops nobody.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, KvError> + Send + 'static,
+) -> Result<T, KvError> {
+    spawn_blocking(work).await.unwrap_or_else(|error| {
+        Err(KvError::Internal { reason: format!("a read did not end well: {error}") })
+    })
 }

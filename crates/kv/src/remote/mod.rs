@@ -1,61 +1,45 @@
-//! The store from outside: calls to any node.
-use async_trait::async_trait;
-use onefold_transport::Peers;
-use onefold_types::GroupId;
+//! The store from outside: the methods that carry it, a node's side of them, and the client's.
 
-use crate::*;
+mod client;
+pub(crate) mod methods;
+mod serve;
+mod session;
+mod watcher;
 
-/// A keyspace reached through any of a list of nodes. Cheap to clone.
-#[derive(Clone)]
-pub struct RemoteKv {}
+use onefold_transport::{CallError, RemoteCode, RemoteError};
 
-impl RemoteKv {
-    /// Reaches the keyspace of `group` through the nodes at these peer addresses, `host:port`.
-    pub fn new(peers: Peers, group: GroupId, addresses: Vec<String>) -> Self {
-        let _ = (peers, group, addresses);
-        todo!()
-    }
+use crate::KvError;
+
+pub use client::RemoteKv;
+pub use serve::register;
+
+/// The store's error for the wire.
+fn to_remote(error: KvError) -> RemoteError {
+    let code = match &error {
+        KvError::LeaseNotFound { .. } | KvError::KeyNotFound => RemoteCode::NotFound,
+        KvError::LeaseExists { .. } => RemoteCode::AlreadyExists,
+        KvError::Compacted { .. } | KvError::FutureRevision { .. } => RemoteCode::Conflict,
+        KvError::TimedOut { .. } => RemoteCode::DeadlineExceeded,
+        KvError::Unavailable { .. } => RemoteCode::Unavailable,
+        KvError::Overloaded { .. } => RemoteCode::Overloaded,
+        KvError::Internal { .. } => RemoteCode::Internal,
+        _ => RemoteCode::Invalid,
+    };
+    RemoteError::new(code, error.to_string()).with_detail(&error)
 }
 
-#[async_trait]
-impl Kv for RemoteKv {
-    async fn range(&self, _: RangeRequest) -> Result<RangeResponse, KvError> {
-        todo!()
-    }
-    async fn put(&self, _: PutRequest) -> Result<PutResponse, KvError> {
-        todo!()
-    }
-    async fn delete_range(&self, _: DeleteRangeRequest) -> Result<DeleteRangeResponse, KvError> {
-        todo!()
-    }
-    async fn txn(&self, _: TxnRequest) -> Result<TxnResponse, KvError> {
-        todo!()
-    }
-    async fn compact(&self, _: CompactRequest) -> Result<CompactResponse, KvError> {
-        todo!()
-    }
-    async fn lease_grant(&self, _: LeaseGrantRequest) -> Result<LeaseGrantResponse, KvError> {
-        todo!()
-    }
-    async fn lease_revoke(&self, _: LeaseId) -> Result<LeaseRevokeResponse, KvError> {
-        todo!()
-    }
-    async fn lease_keep_alive(&self, _: LeaseId) -> Result<LeaseKeepAliveResponse, KvError> {
-        todo!()
-    }
-    async fn lease_time_to_live(
-        &self,
-        _: LeaseTimeToLiveRequest,
-    ) -> Result<LeaseTimeToLiveResponse, KvError> {
-        todo!()
-    }
-    async fn leases(&self) -> Result<LeasesResponse, KvError> {
-        todo!()
-    }
-    async fn watch_poll(&self, _: WatchPoll) -> Result<WatchBatch, KvError> {
-        todo!()
-    }
-    async fn watch(&self, _: WatchRequest) -> Result<Box<dyn Watcher>, KvError> {
-        todo!()
+/// The store's error behind a call that failed.
+pub(crate) fn error_of_call(error: CallError) -> KvError {
+    let reason = error.to_string();
+    match &error {
+        CallError::Remote(remote) => remote.detail().unwrap_or_else(|| match remote.code {
+            RemoteCode::Unavailable | RemoteCode::NotLeader => KvError::Unavailable { reason },
+            RemoteCode::Overloaded => KvError::Overloaded { reason },
+            RemoteCode::DeadlineExceeded => KvError::TimedOut { reason },
+            _ => KvError::Internal { reason },
+        }),
+        CallError::Overloaded { .. } => KvError::Overloaded { reason },
+        _ if error.is_unsent() => KvError::Unavailable { reason },
+        _ => KvError::TimedOut { reason },
     }
 }

@@ -16,9 +16,7 @@ pub(crate) enum StoreError {
 }
 
 /// Separates what the request did wrong from what the disk did.
-pub(crate) fn split<T>(
-    result: Result<T, StoreError>,
-) -> Result<Result<T, KvError>, TableError> {
+pub(crate) fn split<T>(result: Result<T, StoreError>) -> Result<Result<T, KvError>, TableError> {
     match result {
         Ok(value) => Ok(Ok(value)),
         Err(StoreError::Request(error)) => Ok(Err(error)),
@@ -26,11 +24,17 @@ pub(crate) fn split<T>(
     }
 }
 
+impl From<TableError> for KvError {
+    fn from(error: TableError) -> Self {
+        Self::Internal { reason: error.to_string() }
+    }
+}
+
 impl From<StoreError> for KvError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Request(error) => error,
-            StoreError::Table(error) => Self::Internal { reason: error.to_string() },
+            StoreError::Table(error) => error.into(),
         }
     }
 }

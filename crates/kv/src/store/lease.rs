@@ -1,6 +1,7 @@
 //! Leases as the log knows them: which exist, and how long they live after each keep-alive. When one
 //! is over is the leader's to find.
 
+use bytes::Bytes;
 use onefold_table::{Overlay, TableError, View};
 
 use super::error::StoreError;
@@ -19,11 +20,7 @@ pub(crate) fn grant(
     if request.ttl_seconds > LEASE_TTL_SECONDS_MAX {
         return Err(KvError::LeaseTtlTooLarge { ttl_seconds: request.ttl_seconds }.into());
     }
-    let id = if request.id.is_some() {
-        request.id
-    } else {
-        name(table, state)?
-    };
+    let id = if request.id.is_some() { request.id } else { name(table, state)? };
     if ttl_seconds(table, id)?.is_some() {
         return Err(KvError::LeaseExists { id }.into());
     }
@@ -47,6 +44,16 @@ pub(crate) fn all(view: &dyn View) -> Result<Vec<(LeaseId, i64)>, TableError> {
         Ok((id, stored::decode_lease(&stored)?))
     })
     .collect()
+}
+
+/// The first keys, at most so many, that are attached to a lease, in order.
+pub(crate) fn attached(
+    view: &dyn View,
+    id: LeaseId,
+    count_max: usize,
+) -> Result<Vec<Bytes>, TableError> {
+    let scan = view.scan(keys::lease_keys(id), Default::default()).take(count_max);
+    scan.map(|pair| Ok(keys::attached_key(&pair?.0))).collect()
 }
 
 /// Chooses an id that no lease has: positive, and scattered so that ids which clients choose

@@ -122,11 +122,7 @@ impl KvStore {
         }
     }
 
-    fn put(
-        &mut self,
-        table: &mut Overlay<'_>,
-        request: &PutRequest,
-    ) -> Result<Answer, StoreError> {
+    fn put(&mut self, table: &mut Overlay<'_>, request: &PutRequest) -> Result<Answer, StoreError> {
         check::put(request)?;
         txn::check_put(table, request)?;
         let mut writer = Writer::new(table, &self.state);
@@ -146,11 +142,7 @@ impl KvStore {
         Ok(Answer::DeleteRange(response))
     }
 
-    fn txn(
-        &mut self,
-        table: &mut Overlay<'_>,
-        request: &TxnRequest,
-    ) -> Result<Answer, StoreError> {
+    fn txn(&mut self, table: &mut Overlay<'_>, request: &TxnRequest) -> Result<Answer, StoreError> {
         check::txn(request)?;
         let plan = Plan::new(table, request)?;
         txn::check(table, &self.state, request, &plan)?;
@@ -213,11 +205,7 @@ impl KvStore {
 }
 
 impl StateMachine for KvStore {
-    fn apply(
-        &mut self,
-        context: &mut Apply<'_, '_>,
-        command: &Bytes,
-    ) -> Result<Bytes, TableError> {
+    fn apply(&mut self, context: &mut Apply<'_, '_>, command: &Bytes) -> Result<Bytes, TableError> {
         // A replica that cannot read what the others can must stop, or it would drift from them.
         let command = Command::decode(command).map_err(|reason| TableError::Corrupt {
             file: PathBuf::from("of the key-value store"),

@@ -85,9 +85,7 @@ pub(crate) fn run(
             Operation::DeleteRange(request) => {
                 OperationResponse::DeleteRange(writer.delete_range(request)?)
             }
-            Operation::Txn(inner) => {
-                OperationResponse::Txn(run(writer, inner, next(&mut within))?)
-            }
+            Operation::Txn(inner) => OperationResponse::Txn(run(writer, inner, next(&mut within))?),
         });
     }
     Ok(TxnResponse { header: writer.header(), succeeded: plan.succeeded, responses })

@@ -40,8 +40,8 @@ pub(crate) fn at<'a>(view: &'a dyn View, span: &KeySpan, at: Revision) -> Versio
     if let KeySpan::One(key) = span {
         return Box::new(one_at(view, key, at).transpose().into_iter());
     }
-    let current = currents(view, span)
-        .filter(move |kv| kv.as_ref().map_or(true, |kv| kv.mod_revision <= at));
+    let current =
+        currents(view, span).filter(move |kv| kv.as_ref().map_or(true, |kv| kv.mod_revision <= at));
     let current: Versions<'a> = Box::new(current);
     Box::new(Merged { current: current.peekable(), old: OldAt::new(view, span, at).peekable() })
 }
@@ -131,8 +131,7 @@ impl<'a> OldAt<'a> {
         if old_end(&stored)? <= self.at {
             return Ok(None);
         }
-        let user_key =
-            keys::unescaped(&self.decided).ok_or_else(|| damaged("a version's key"))?;
+        let user_key = keys::unescaped(&self.decided).ok_or_else(|| damaged("a version's key"))?;
         Ok(Some(decode_old(user_key, revision, stored)?.kv))
     }
 }

@@ -40,8 +40,7 @@ impl<'t, 'v> Writer<'t, 'v> {
 
     /// Where the store stands after the operations so far.
     pub(crate) fn header(&self) -> Header {
-        let revision =
-            if self.events.is_empty() { self.state.revision } else { self.revision() };
+        let revision = if self.events.is_empty() { self.state.revision } else { self.revision() };
         Header { revision, ..Header::default() }
     }
 
@@ -137,11 +136,8 @@ impl<'t, 'v> Writer<'t, 'v> {
         self.supersede(&kv);
         self.attach(&kv.key, kv.lease, LeaseId::NONE);
         self.table.delete(keys::current(&kv.key));
-        let gone = KeyValue {
-            key: kv.key.clone(),
-            mod_revision: self.revision(),
-            ..KeyValue::default()
-        };
+        let gone =
+            KeyValue { key: kv.key.clone(), mod_revision: self.revision(), ..KeyValue::default() };
         self.log(Event { kind: EventKind::Delete, kv: gone, prev_kv: Some(kv) });
     }
 

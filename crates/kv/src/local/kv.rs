@@ -1,0 +1,387 @@
+//! The trait over the node's replica of the group.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use onefold_replica::{Consistency, SessionTag};
+use onefold_table::{SpaceView, View};
+use onefold_transport::{Class, Method};
+use onefold_types::{Revision, Term};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use super::book::Found;
+use super::errors::{from_propose, from_read};
+use super::watcher::LocalWatcher;
+use super::{LocalKv, blocking, header};
+use crate::limits::{REQUEST_BYTES_MAX, REQUEST_TIMEOUT, WATCH_BATCH_BYTES, WATCH_WAIT_MAX};
+use crate::remote::error_of_call;
+use crate::remote::methods::{At, KeepAliveHere, LeftHere};
+use crate::store::command::{Answer, Command, decode_outcome};
+use crate::store::error::StoreError;
+use crate::store::range::Page;
+use crate::store::state::State;
+use crate::store::{check, lease, range, read_only_txn};
+use crate::{
+    CompactRequest, CompactResponse, DeleteRangeRequest, DeleteRangeResponse, Header, KeySpan, Kv,
+    KvError, LeaseGrantRequest, LeaseGrantResponse, LeaseId, LeaseKeepAliveResponse,
+    LeaseRevokeResponse, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, LeasesResponse,
+    PutRequest, PutResponse, RangeRequest, RangeResponse, TxnRequest, TxnResponse, WatchBatch,
+    WatchPoll, WatchRequest, Watcher,
+};
+
+/// Rest between two attempts to find the leader.
+const LEADER_RETRY: Duration = Duration::from_millis(20);
+
+/// Most keys of a lease that one answer names.
+const LEASE_KEYS_MAX: usize = 100_000;
+
+#[async_trait]
+impl Kv for LocalKv {
+    async fn range(&self, request: RangeRequest) -> Result<RangeResponse, KvError> {
+        Ok(self.range_page(request, usize::MAX).await?.response)
+    }
+
+    async fn put(&self, request: PutRequest) -> Result<PutResponse, KvError> {
+        self.put_in(request, None).await
+    }
+
+    async fn delete_range(
+        &self,
+        request: DeleteRangeRequest,
+    ) -> Result<DeleteRangeResponse, KvError> {
+        self.delete_range_in(request, None).await
+    }
+
+    async fn txn(&self, request: TxnRequest) -> Result<TxnResponse, KvError> {
+        self.txn_in(request, None).await
+    }
+
+    async fn compact(&self, request: CompactRequest) -> Result<CompactResponse, KvError> {
+        self.compact_in(request, None).await
+    }
+
+    async fn lease_grant(&self, request: LeaseGrantRequest) -> Result<LeaseGrantResponse, KvError> {
+        self.lease_grant_in(request, None).await
+    }
+
+    async fn lease_revoke(&self, id: LeaseId) -> Result<LeaseRevokeResponse, KvError> {
+        self.lease_revoke_in(id, None).await
+    }
+
+    async fn lease_keep_alive(&self, id: LeaseId) -> Result<LeaseKeepAliveResponse, KvError> {
+        self.at_leader::<KeepAliveHere, _>(id, || self.keep_alive_here(id)).await
+    }
+
+    async fn lease_time_to_live(
+        &self,
+        request: LeaseTimeToLiveRequest,
+    ) -> Result<LeaseTimeToLiveResponse, KvError> {
+        let id = request.id;
+        let left = self.at_leader::<LeftHere, _>(id, || self.left_here(id)).await?;
+        let view = self.view(false).await?;
+        let header = self.header_of(&view)?;
+        let granted = lease::ttl_seconds(&view, id)?;
+        let (Some(left), Some(granted_ttl_seconds)) = (left, granted) else {
+            let gone =
+                LeaseTimeToLiveResponse { header, id, ttl_seconds: -1, ..Default::default() };
+            return Ok(gone);
+        };
+        let keys = if request.keys {
+            blocking(move || Ok(lease::attached(&view, id, LEASE_KEYS_MAX)?)).await?
+        } else {
+            Vec::new()
+        };
+        let ttl_seconds = i64::try_from(left.as_secs()).unwrap_or(i64::MAX);
+        Ok(LeaseTimeToLiveResponse { header, id, ttl_seconds, granted_ttl_seconds, keys })
+    }
+
+    async fn leases(&self) -> Result<LeasesResponse, KvError> {
+        let view = self.view(false).await?;
+        let header = self.header_of(&view)?;
+        let leases = blocking(move || Ok(lease::all(&view)?)).await?;
+        Ok(LeasesResponse { header, leases: leases.into_iter().map(|(id, _)| id).collect() })
+    }
+
+    async fn watch_poll(&self, request: WatchPoll) -> Result<WatchBatch, KvError> {
+        let mut watcher = self.watcher(request.watch, request.bytes_max)?;
+        let wait = request.wait.min(WATCH_WAIT_MAX);
+        match timeout(wait, watcher.next()).await {
+            Ok(batch) => batch,
+            Err(_) => Ok(watcher.batch(Vec::new())),
+        }
+    }
+
+    async fn watch(&self, request: WatchRequest) -> Result<Box<dyn Watcher>, KvError> {
+        Ok(Box::new(self.watcher(request, WATCH_BATCH_BYTES)?))
+    }
+}
+
+/// The same operations with what only other processes need: sessions, pages, the leader's own part.
+impl LocalKv {
+    pub(crate) async fn range_page(
+        &self,
+        request: RangeRequest,
+        bytes_max: usize,
+    ) -> Result<Page, KvError> {
+        check::range(&request)?;
+        let view = self.view(request.serializable).await?;
+        let is_small = matches!(request.span(), KeySpan::One(_));
+        let read = move || {
+            let state = State::read(&view)?;
+            range::range(&view, &state, &request, bytes_max)
+        };
+        let mut page = self.read(is_small, read).await?;
+        page.response.header.raft_term = self.term();
+        Ok(page)
+    }
+
+    pub(crate) async fn put_in(
+        &self,
+        request: PutRequest,
+        session: Option<SessionTag>,
+    ) -> Result<PutResponse, KvError> {
+        check::put(&request)?;
+        match self.propose(Command::Put(request), session).await? {
+            Answer::Put(mut response) => {
+                response.header.raft_term = self.term();
+                Ok(response)
+            }
+            other => Err(misfit(&other)),
+        }
+    }
+
+    pub(crate) async fn delete_range_in(
+        &self,
+        request: DeleteRangeRequest,
+        session: Option<SessionTag>,
+    ) -> Result<DeleteRangeResponse, KvError> {
+        check::delete_range(&request)?;
+        match self.propose(Command::DeleteRange(request), session).await? {
+            Answer::DeleteRange(mut response) => {
+                response.header.raft_term = self.term();
+                Ok(response)
+            }
+            other => Err(misfit(&other)),
+        }
+    }
+
+    pub(crate) async fn txn_in(
+        &self,
+        request: TxnRequest,
+        session: Option<SessionTag>,
+    ) -> Result<TxnResponse, KvError> {
+        check::txn(&request)?;
+        let mut response = if request.is_read_only() {
+            let view = self.view(request.is_serializable()).await?;
+            self.read(false, move || read_only_txn(&view, &State::read(&view)?, &request)).await?
+        } else {
+            match self.propose(Command::Txn(request), session).await? {
+                Answer::Txn(response) => response,
+                other => return Err(misfit(&other)),
+            }
+        };
+        response.header.raft_term = self.term();
+        Ok(response)
+    }
+
+    pub(crate) async fn compact_in(
+        &self,
+        request: CompactRequest,
+        session: Option<SessionTag>,
+    ) -> Result<CompactResponse, KvError> {
+        match self.propose(Command::Compact(request.revision), session).await? {
+            Answer::Compact(mut response) => {
+                response.header.raft_term = self.term();
+                if request.physical {
+                    self.swept(request.revision).await?;
+                }
+                Ok(response)
+            }
+            other => Err(misfit(&other)),
+        }
+    }
+
+    pub(crate) async fn lease_grant_in(
+        &self,
+        request: LeaseGrantRequest,
+        session: Option<SessionTag>,
+    ) -> Result<LeaseGrantResponse, KvError> {
+        match self.propose(Command::LeaseGrant(request), session).await? {
+            Answer::LeaseGrant(mut response) => {
+                response.header.raft_term = self.term();
+                Ok(response)
+            }
+            other => Err(misfit(&other)),
+        }
+    }
+
+    pub(crate) async fn lease_revoke_in(
+        &self,
+        id: LeaseId,
+        session: Option<SessionTag>,
+    ) -> Result<LeaseRevokeResponse, KvError> {
+        match self.propose(Command::LeaseRevoke(id), session).await? {
+            Answer::LeaseRevoke(mut response) => {
+                response.header.raft_term = self.term();
+                Ok(response)
+            }
+            other => Err(misfit(&other)),
+        }
+    }
+
+    /// Renews a lease in this node's book; nothing when this node does not lead.
+    pub(crate) async fn keep_alive_here(
+        &self,
+        id: LeaseId,
+    ) -> Result<Option<LeaseKeepAliveResponse>, KvError> {
+        let Some((term, view)) = self.lead_here().await? else { return Ok(None) };
+        let header = self.header_of(&view)?;
+        let ttl = match self.inner.shared.book.renew(term, id, Instant::now()) {
+            Found::Closed => return Ok(None),
+            Found::Over => Duration::ZERO,
+            Found::Left(ttl) => ttl,
+        };
+        let ttl_seconds = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
+        Ok(Some(LeaseKeepAliveResponse { header, id, ttl_seconds }))
+    }
+
+    /// The time that a lease has left by this node's book; nothing when this node does not lead.
+    #[expect(clippy::option_option, reason = "whether it leads, and whether the lease exists")]
+    pub(crate) async fn left_here(&self, id: LeaseId) -> Result<Option<Option<Duration>>, KvError> {
+        let Some((term, _)) = self.lead_here().await? else { return Ok(None) };
+        Ok(match self.inner.shared.book.left(term, id, Instant::now()) {
+            Found::Closed => None,
+            Found::Over => Some(None),
+            Found::Left(left) => Some(Some(left)),
+        })
+    }
+
+    /// The term in which this node leads, confirmed by a majority after the call began, and a view
+    /// of then.
+    ///
+    /// A deposed leader that does not know it yet must not renew leases: its successor counts them.
+    async fn lead_here(&self) -> Result<Option<(Term, SpaceView)>, KvError> {
+        let before = *self.inner.group.leadership().borrow();
+        if !before.is_self {
+            return Ok(None);
+        }
+        let view = self.view(false).await?;
+        let after = *self.inner.group.leadership().borrow();
+        Ok((before == after).then_some((after.term, view)))
+    }
+
+    /// Asks the leader, wherever it is, and waits for one up to the request's time.
+    async fn at_leader<M, F>(
+        &self,
+        id: LeaseId,
+        here: impl Fn() -> F,
+    ) -> Result<M::Response, KvError>
+    where
+        M: Method<Request = At<LeaseId>>,
+        F: Future<Output = Result<Option<M::Response>, KvError>>,
+    {
+        let until = Instant::now() + REQUEST_TIMEOUT;
+        let mut last = KvError::Unavailable { reason: "no leader is known".to_owned() };
+        while Instant::now() < until {
+            let leadership = *self.inner.group.leadership().borrow();
+            if leadership.is_self {
+                if let Some(answer) = here().await? {
+                    return Ok(answer);
+                }
+            } else if let Some(leader) = leadership.leader {
+                let request = At { group: self.group(), request: id };
+                let left = until.saturating_duration_since(Instant::now());
+                let peers = &self.inner.peers;
+                match peers.call::<M>(leader, Class::Call, &request, Bytes::new(), left).await {
+                    Ok((answer, _)) => return Ok(answer),
+                    Err(error) => last = error_of_call(error),
+                }
+            }
+            sleep(LEADER_RETRY).await;
+        }
+        Err(last)
+    }
+
+    fn watcher(&self, request: WatchRequest, bytes_max: usize) -> Result<LocalWatcher, KvError> {
+        check::watch(&request)?;
+        let inner = &self.inner;
+        let seat = inner.shared.hub.sit(request.span(), request.from_revision);
+        let looks = inner.history_looks.clone();
+        Ok(LocalWatcher::new(inner.group.clone(), seat, request, bytes_max, looks))
+    }
+
+    async fn view(&self, local: bool) -> Result<SpaceView, KvError> {
+        if local {
+            return Ok(self.inner.group.view());
+        }
+        let view = self.inner.group.read(Consistency::Linearizable, REQUEST_TIMEOUT).await;
+        view.map_err(from_read)
+    }
+
+    /// Reads here when it is little, else where it stops nobody and not too many at once.
+    async fn read<T: Send + 'static>(
+        &self,
+        is_small: bool,
+        read: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, KvError> {
+        if is_small {
+            return Ok(read()?);
+        }
+        let permit = timeout(REQUEST_TIMEOUT, self.inner.ranges.clone().acquire_owned()).await;
+        let Ok(permit) = permit else {
+            let reason = "other ranges took all the time of this one".to_owned();
+            return Err(KvError::Overloaded { reason });
+        };
+        blocking(move || {
+            let _permit = permit.expect("the semaphore is never closed");
+            Ok(read()?)
+        })
+        .await
+    }
+
+    async fn propose(
+        &self,
+        command: Command,
+        session: Option<SessionTag>,
+    ) -> Result<Answer, KvError> {
+        let command = command.encode();
+        if command.len() > REQUEST_BYTES_MAX {
+            return Err(KvError::RequestTooLarge { bytes: command.len() });
+        }
+        let answer = self.inner.group.propose(command, session, REQUEST_TIMEOUT).await;
+        decode_outcome(&answer.map_err(from_propose)?)
+    }
+
+    /// Waits until compaction up to a revision has removed what it can.
+    async fn swept(&self, revision: Revision) -> Result<(), KvError> {
+        let until = Instant::now() + REQUEST_TIMEOUT;
+        let mut applied = self.inner.group.applied_updates();
+        loop {
+            applied.borrow_and_update();
+            if State::read(&self.inner.group.view())?.swept >= revision {
+                return Ok(());
+            }
+            match timeout_at(until, applied.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => {
+                    let reason = "the history is unreadable but not removed yet".to_owned();
+                    return Err(KvError::TimedOut { reason });
+                }
+            }
+        }
+    }
+
+    fn header_of(&self, view: &dyn View) -> Result<Header, KvError> {
+        Ok(header(&self.inner.group, State::read(view)?.revision))
+    }
+
+    fn term(&self) -> Term {
+        self.inner.group.leadership().borrow().term
+    }
+}
+
+/// A replica answered another question.
+fn misfit(answer: &Answer) -> KvError {
+    KvError::Internal { reason: format!("the store's answer does not fit the request: {answer:?}") }
+}

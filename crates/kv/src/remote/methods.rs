@@ -1,0 +1,83 @@
+//! The calls that carry the store. Their numbers are the range 64 to 127 of the transport.
+
+use std::time::Duration;
+
+use onefold_replica::SessionTag;
+use onefold_transport::{Method, MethodId};
+use onefold_types::GroupId;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    CompactRequest, CompactResponse, DeleteRangeRequest, DeleteRangeResponse, LeaseGrantRequest,
+    LeaseGrantResponse, LeaseId, LeaseKeepAliveResponse, LeaseRevokeResponse,
+    LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, LeasesResponse, PutRequest, PutResponse,
+    RangeRequest, RangeResponse, TxnRequest, TxnResponse, WatchBatch, WatchPoll,
+};
+
+/// A request to one keyspace.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct At<T> {
+    pub(crate) group: GroupId,
+    pub(crate) request: T,
+}
+
+/// A request to one keyspace that is executed once however often it is sent.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Once<T> {
+    pub(crate) group: GroupId,
+    pub(crate) session: Option<SessionTag>,
+    pub(crate) request: T,
+}
+
+/// As much of a range's answer as fits a frame.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct RangePage {
+    pub(crate) response: RangeResponse,
+    /// Whether more records follow the last one.
+    pub(crate) cut: bool,
+}
+
+macro_rules! methods {
+    ($($(#[$doc:meta])* $number:literal $type:ident $name:literal $request:ty => $response:ty;)*) => {
+        $(
+            $(#[$doc])*
+            pub(crate) struct $type;
+
+            impl Method for $type {
+                const ID: MethodId = MethodId($number);
+                const NAME: &'static str = $name;
+                type Request = $request;
+                type Response = $response;
+            }
+        )*
+    };
+}
+
+methods! {
+    /// Reads a range, page by page.
+    64 Range "kv.range" At<RangeRequest> => RangePage;
+    /// Writes one key.
+    65 Put "kv.put" Once<PutRequest> => PutResponse;
+    /// Deletes a span.
+    66 DeleteRange "kv.delete_range" Once<DeleteRangeRequest> => DeleteRangeResponse;
+    /// Runs a transaction.
+    67 Txn "kv.txn" Once<TxnRequest> => TxnResponse;
+    /// Gives up history.
+    68 Compact "kv.compact" Once<CompactRequest> => CompactResponse;
+    /// Creates a lease.
+    69 LeaseGrant "kv.lease_grant" Once<LeaseGrantRequest> => LeaseGrantResponse;
+    /// Ends a lease.
+    70 LeaseRevoke "kv.lease_revoke" Once<LeaseId> => LeaseRevokeResponse;
+    /// Renews a lease, wherever the leader is.
+    71 LeaseKeepAlive "kv.lease_keep_alive" At<LeaseId> => LeaseKeepAliveResponse;
+    /// Tells the time that a lease has left.
+    72 LeaseTimeToLive "kv.lease_time_to_live" At<LeaseTimeToLiveRequest> => LeaseTimeToLiveResponse;
+    /// Lists leases.
+    73 Leases "kv.leases" At<()> => LeasesResponse;
+    /// Waits for events.
+    74 Poll "kv.watch_poll" At<WatchPoll> => WatchBatch;
+    /// Renews a lease in the book of the node that is asked, which must lead.
+    75 KeepAliveHere "kv.lease_keep_alive_here" At<LeaseId> => LeaseKeepAliveResponse;
+    /// What the book of the node that is asked says about a lease; it must lead.
+    76 LeftHere "kv.lease_left_here" At<LeaseId> => Option<Duration>;
+}
