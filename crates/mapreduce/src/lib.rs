@@ -4,6 +4,7 @@
 mod api;
 mod input;
 mod job;
+mod local;
 mod program;
 mod shuffle;
 mod task;
@@ -13,3 +14,4 @@ pub use api::{
     LogRequest, MapReduce, MapReduceError, Phase, Program, ShippedFile, TaskCounts, TaskKind,
     TaskName, limits, wait,
 };
+pub use local::{LocalOptions, run_local};

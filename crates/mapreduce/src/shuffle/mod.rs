@@ -31,4 +31,4 @@ pub(crate) use combine::{Combiner, Sorted, SumCombiner, decode_count, encode_cou
 pub(crate) use merge::{Merge, merge_passes};
 pub(crate) use partition::partition_of;
 pub(crate) use read::{Source, SourceBytes};
-pub(crate) use run::{Run, RunWriter, Segment};
+pub(crate) use run::{Run, RunWriter};

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -25,6 +26,24 @@ pub(crate) enum SourceBytes {
         /// Bytes.
         length: u64,
     },
+    /// In a file that is opened when its turn comes.
+    Path {
+        /// Where the file is.
+        path: PathBuf,
+        /// First byte.
+        offset: u64,
+        /// Bytes.
+        length: u64,
+    },
+}
+
+impl SourceBytes {
+    fn length(&self) -> u64 {
+        match self {
+            Self::Memory(bytes) => bytes.len() as u64,
+            Self::File { length, .. } | Self::Path { length, .. } => *length,
+        }
+    }
 }
 
 /// A segment to read, and whose fault it is when it turns out to be damaged.
@@ -64,6 +83,11 @@ impl Cursor {
             prefix: 0,
             ended: false,
         };
+        if let SourceBytes::Path { path, offset, length } = &cursor.source.bytes {
+            let file = File::open(path).map_err(|error| cursor.corrupt(&error.to_string()))?;
+            let file = Arc::new(file);
+            cursor.source.bytes = SourceBytes::File { file, offset: *offset, length: *length };
+        }
         cursor.advance()?;
         Ok(cursor)
     }
@@ -104,10 +128,7 @@ impl Cursor {
 
     /// False at the end of the segment.
     fn load_block(&mut self) -> Result<bool, TaskError> {
-        let length = match &self.source.bytes {
-            SourceBytes::Memory(bytes) => bytes.len() as u64,
-            SourceBytes::File { length, .. } => *length,
-        };
+        let length = self.source.bytes.length();
         let left = length - self.position;
         if left == 0 {
             return Ok(false);
@@ -153,6 +174,7 @@ impl Cursor {
                 file.read_exact_at(into, offset + self.position)
                     .map_err(|error| self.corrupt(&error.to_string()))?;
             }
+            SourceBytes::Path { .. } => unreachable!("a cursor opens its file at once"),
         }
         self.position += into.len() as u64;
         Ok(())

@@ -6,10 +6,9 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub(crate) use super::format::Segment;
 use super::format::{
-    BLOCK_BYTES, BlockHeader, ENTRY_BYTES, FOOTER_BYTES, HEADER_BYTES, decode_entry, decode_footer,
-    decode_header, encode_entry, encode_footer, encode_header,
+    BLOCK_BYTES, BlockHeader, ENTRY_BYTES, FOOTER_BYTES, HEADER_BYTES, Segment, decode_entry,
+    decode_footer, decode_header, encode_entry, encode_footer, encode_header,
 };
 use super::varint;
 use crate::task::TaskError;

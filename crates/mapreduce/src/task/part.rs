@@ -5,6 +5,8 @@ use bytes::Bytes;
 use super::attempt::Attempt;
 use super::error::TaskError;
 use super::files::{OutputFile, TaskFiles};
+use crate::api::TaskName;
+use crate::job::AttemptId;
 
 /// Bytes gathered before they go to the file system.
 const WRITE_BYTES: usize = 1 << 20;
@@ -23,7 +25,7 @@ impl<'a> Part<'a> {
         attempt: &'a Attempt,
         files: &'a dyn TaskFiles,
     ) -> Result<Self, TaskError> {
-        let file = files.create(&temporary_name(attempt))?;
+        let file = files.create(&temporary_name(attempt.task, attempt.attempt))?;
         Ok(Self { file, buffer: Vec::with_capacity(WRITE_BYTES), attempt, bytes: 0 })
     }
 
@@ -58,18 +60,11 @@ impl<'a> Part<'a> {
 }
 
 /// The name that an attempt's output has until it is committed.
-pub(crate) fn temporary_name(attempt: &Attempt) -> String {
-    temporary_name_of(attempt.task, attempt.attempt)
-}
-
-pub(crate) fn temporary_name_of(
-    task: crate::api::TaskName,
-    attempt: crate::job::AttemptId,
-) -> String {
+pub(crate) fn temporary_name(task: TaskName, attempt: AttemptId) -> String {
     format!("{}.{attempt}", final_name(task))
 }
 
 /// The name of a task's output file.
-pub(crate) fn final_name(task: crate::api::TaskName) -> String {
+pub(crate) fn final_name(task: TaskName) -> String {
     format!("part-{task}")
 }

@@ -10,6 +10,9 @@ use crate::task::{Part, TaskError};
 
 const READ_BYTES: usize = 128 << 10;
 
+/// Most bytes of one line of output: a key, a tab and a value.
+const LINE_BYTES_MAX: usize = 2 * RECORD_BYTES_MAX;
+
 /// Takes a command's output.
 pub(crate) trait LineSink {
     /// Some lines, each with its line feed.
@@ -26,10 +29,10 @@ pub(super) fn follow(
     let mut filled = 0;
     loop {
         if filled == buffer.len() {
-            if filled > 2 * RECORD_BYTES_MAX {
+            if filled >= LINE_BYTES_MAX {
                 return Err(TaskError::RecordTooLong { what: "a line of its output".to_owned() });
             }
-            buffer.resize(filled * 2, 0);
+            buffer.resize((filled * 2).min(LINE_BYTES_MAX), 0);
         }
         let bytes = match stdout.read(&mut buffer[filled..]) {
             Ok(0) => break,
