@@ -77,6 +77,20 @@ fn a_candidate_asks_for_votes_only_when_its_own_is_durable() {
 }
 
 #[test]
+fn a_vote_for_itself_counts_only_in_its_own_term() {
+    let mut cluster = Cluster::new(1);
+    cluster.stall_disk(node(1));
+    cluster.campaign(node(1));
+    cluster.campaign(node(1));
+    assert_eq!((cluster.role(node(1)), cluster.term(node(1))), (Role::Candidate, 2));
+    let first = cluster.stored[&node(1)].unfinished[0].sequence;
+    cluster.step(node(1), Input::Persisted(first)).expect("the vote of term 1");
+    assert_eq!(cluster.role(node(1)), Role::Candidate);
+    cluster.resume_disk(node(1));
+    assert_eq!((cluster.role(node(1)), cluster.term(node(1))), (Role::Leader, 2));
+}
+
+#[test]
 fn a_log_that_is_behind_gets_no_vote() {
     let mut cluster = Cluster::with_logs(&[&[1, 1], &[1, 1, 1], &[2]]);
     cluster.campaign(node(1));

@@ -102,9 +102,10 @@ impl Plan {
     }
 
     /// Virtual time within which a healed group must elect a leader and commit on every node: a
-    /// generous multiple of what one election takes.
-    pub(crate) fn recovery_time_max(&self) -> u64 {
-        TICK * u64::from(self.election_ticks) * 60
+    /// generous multiple of what one election takes, and a few round trips for each entry that a
+    /// node may lack, because some worlds send them one by one.
+    pub(crate) fn recovery_time_max(&self, entries: u64) -> u64 {
+        TICK * u64::from(self.election_ticks) * 60 + 40 * entries
     }
 
     /// The world at the end: nothing fails any more, and nothing takes long.

@@ -306,7 +306,10 @@ impl World {
             self.start(id)?;
         }
         self.tell(|| "everything is healed, and all nodes run".into());
-        let deadline = self.now + self.plan.recovery_time_max();
+        let cores = self.nodes.values().filter_map(|node| node.core.as_ref());
+        let longest = cores.map(|core| core.last_index().0).max().unwrap_or(0);
+        let limit = self.plan.recovery_time_max(longest);
+        let deadline = self.now + limit;
         let mut proposal = None;
         while self.now < deadline {
             self.run_until(self.now + super::plan::TICK)?;
@@ -328,11 +331,7 @@ impl World {
         ensure(false, "a healed group recovers", || {
             let cores = self.nodes.values().filter_map(|node| node.core.as_ref());
             let status: Vec<_> = cores.map(|core| format!("{:?}", core.status())).collect();
-            format!(
-                "not within {} ticks:\n{}",
-                self.plan.recovery_time_max() / super::plan::TICK,
-                status.join("\n")
-            )
+            format!("not within {} ticks:\n{}", limit / super::plan::TICK, status.join("\n"))
         })
     }
 
