@@ -99,8 +99,8 @@ struct State {
     /// Files that are open for reading, with the turn of their last use.
     files: BTreeMap<ChunkId, (Arc<ChunkFile>, u64)>,
     turn: u64,
-    /// Replicas that the leader should hear of at once.
-    urgent: BTreeSet<ChunkId>,
+    /// Replicas that the leader should replace.
+    damaged: BTreeSet<ChunkId>,
 }
 
 struct Replica {
@@ -369,12 +369,11 @@ impl ChunkStore {
         (page, rest.next().is_none())
     }
 
-    /// The replicas that were found damaged since the last call.
-    pub(crate) fn take_urgent(&self) -> Vec<ReplicaReport> {
-        let mut state = lock(&self.0.state);
-        let urgent = std::mem::take(&mut state.urgent);
-        let found = urgent.iter().filter_map(|chunk| Some((chunk, state.replicas.get(chunk)?)));
-        found.map(|(chunk, replica)| report(*chunk, replica.summary)).collect()
+    /// Damaged replicas, at most `limit`.
+    pub(crate) fn damaged(&self, limit: usize) -> Vec<ReplicaReport> {
+        let state = lock(&self.0.state);
+        let found = state.damaged.iter().filter_map(|id| Some((id, state.replicas.get(id)?)));
+        found.take(limit).map(|(chunk, replica)| report(*chunk, replica.summary)).collect()
     }
 
     /// Replicas and the bytes of data in them.
@@ -569,19 +568,21 @@ impl State {
     fn enter(&mut self, chunk: ChunkId, summary: Summary, open: Option<Arc<OpenReplica>>) {
         self.forget(chunk);
         self.used_bytes += summary.length;
+        if summary.damaged {
+            self.damaged.insert(chunk);
+        }
         self.replicas.insert(chunk, Replica { summary, open });
     }
 
     fn enter_if_absent(&mut self, chunk: ChunkId, summary: Summary) {
         if !self.replicas.contains_key(&chunk) {
             self.enter(chunk, summary, None);
-            self.urgent.insert(chunk);
         }
     }
 
     fn forget(&mut self, chunk: ChunkId) {
         self.files.remove(&chunk);
-        self.urgent.remove(&chunk);
+        self.damaged.remove(&chunk);
         if let Some(replica) = self.replicas.remove(&chunk) {
             self.used_bytes -= replica.summary.length;
         }
@@ -610,7 +611,7 @@ impl State {
         let replica = self.replicas.get_mut(&chunk)?;
         let first = !replica.summary.damaged;
         replica.summary.damaged = true;
-        self.urgent.insert(chunk);
+        self.damaged.insert(chunk);
         let open = replica.open.as_ref().map(|open| open.file.clone());
         first.then(|| open.or_else(|| self.cached(chunk))).flatten()
     }

@@ -247,8 +247,8 @@ async fn damage_is_reported_and_remembered() {
     assert_eq!(store.read(CHUNK, v2, 0, 10).await.unwrap(), bytes(200_000, 0)[..10]);
     let read = store.read(CHUNK, v2, 99_000, 10_000).await;
     assert!(matches!(read, Err(ChunkError::Corrupt { chunk: CHUNK, node: NodeId(1), .. })));
-    let urgent = store.take_urgent();
-    assert!(matches!(&urgent[..], [report] if report.damaged && report.chunk == CHUNK));
+    let damaged = store.damaged(10);
+    assert!(matches!(&damaged[..], [report] if report.damaged && report.chunk == CHUNK));
     drop(store);
     let store = open(folder.path()).unwrap();
     assert!(store.stat(CHUNK).unwrap().damaged);
@@ -268,7 +268,7 @@ async fn a_file_that_cannot_be_opened_is_kept_aside_and_reported() {
     std::fs::write(folder.path().join("0000000000000009.new"), b"").unwrap();
     for _ in 0..2 {
         let store = open(folder.path()).unwrap();
-        assert!(store.take_urgent()[0].damaged);
+        assert!(store.damaged(10)[0].damaged);
         assert!(path.with_extension("damaged").exists());
     }
     assert!(!folder.path().join("0000000000000009.new").exists());

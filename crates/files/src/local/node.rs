@@ -31,6 +31,9 @@ const REPORT_PAGE: usize = 1000;
 /// Heartbeats between two rounds of reports once a leader has heard everything.
 const QUIET_HEARTBEATS: u32 = 10;
 
+/// Damaged replicas in one heartbeat.
+const DAMAGED_MAX: usize = 100;
+
 /// How often the namespace hears which unfinished files' chunks are still needed.
 const TOUCH: Duration = Duration::from_secs(60);
 
@@ -199,7 +202,7 @@ impl HeartbeatLoop {
             used_bytes,
             chunks,
             writing: self.files.pool.writing(),
-            urgent: store.take_urgent(),
+            damaged: store.damaged(DAMAGED_MAX),
             page,
         };
         let sent = Instant::now();

@@ -17,8 +17,8 @@ pub(crate) struct HeartbeatRequest {
     pub(crate) chunks: u64,
     /// Open chunks that writers on the node still use: their leases are renewed.
     pub(crate) writing: Vec<ChunkId>,
-    /// Replicas that were found damaged since the last heartbeat.
-    pub(crate) urgent: Vec<ReplicaReport>,
+    /// Replicas that were found damaged and not replaced yet.
+    pub(crate) damaged: Vec<ReplicaReport>,
     /// The next page of everything that the node has, from time to time.
     pub(crate) page: Option<ReportPage>,
 }

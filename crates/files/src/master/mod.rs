@@ -168,7 +168,7 @@ impl Master {
     fn heartbeat(&self, request: HeartbeatRequest) -> Result<(), FilesError> {
         let (term, now) = (self.term()?, self.now());
         let mut state = self.state(term);
-        let HeartbeatRequest { node, free_bytes, used_bytes, chunks, writing, urgent, page } =
+        let HeartbeatRequest { node, free_bytes, used_bytes, chunks, writing, damaged, page } =
             request;
         state.servers.heard(node, now, (free_bytes, used_bytes, chunks));
         for chunk in writing {
@@ -179,7 +179,7 @@ impl Master {
         if is_free {
             let master = self.clone();
             self.spawn(async move {
-                if let Err(error) = master.examine_report(term, node, urgent, page).await {
+                if let Err(error) = master.examine_report(term, node, damaged, page).await {
                     tracing::warn!(%node, %error, "a chunk report was not worked through");
                 }
                 master.state(term).repair.end_examination(node);

@@ -16,6 +16,8 @@ pub(super) enum Action {
     None,
     /// The replica is in the record and does not hold what it should.
     Drop,
+    /// The replica of a chunk that is still open is damaged: sealing the chunk leaves it out.
+    Close,
     /// The replica is in the record and does not know yet that the chunk is sealed.
     Seal { length: u64 },
     /// The replica is whole but not in the record, which has too few.
@@ -35,7 +37,11 @@ pub(super) fn examine(
     let is_member = record.replicas.contains(&node);
     if record.state != ChunkState::Sealed {
         // Members: the seal will find out what they have. Others were never created for it.
-        return if is_member { Action::None } else { Action::Delete };
+        return match is_member {
+            true if report.damaged => Action::Close,
+            true => Action::None,
+            false => Action::Delete,
+        };
     }
     let whole = !report.damaged && report.length >= record.length;
     let as_sealed = report.sealed && report.length == record.length;
@@ -193,6 +199,8 @@ mod tests {
         let alive = set(&[1, 2, 3]);
         assert_eq!(examine(NodeId(1), &short, Some(&record), &alive), Action::None);
         assert_eq!(examine(NodeId(3), &short, Some(&record), &alive), Action::Delete);
+        let damaged = report(1, false, true);
+        assert_eq!(examine(NodeId(1), &damaged, Some(&record), &alive), Action::Close);
     }
 
     #[test]

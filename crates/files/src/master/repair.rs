@@ -47,7 +47,7 @@ const COLLECT_EVERY: u64 = 5;
 pub(super) struct State {
     /// Nodes whose reports are being worked through.
     examining: BTreeSet<NodeId>,
-    /// Chunks that are being copied.
+    /// Chunks of which a replica is being made or removed.
     copying: BTreeSet<ChunkId>,
     /// Replicas that nothing needs, since when.
     unneeded: BTreeMap<(NodeId, ChunkId), u64>,
@@ -70,9 +70,6 @@ impl State {
 
     /// Whether a replica was not needed for long enough to be removed.
     fn is_unneeded(&mut self, node: NodeId, chunk: ChunkId, now: u64) -> bool {
-        if self.copying.contains(&chunk) {
-            return false;
-        }
         if self.unneeded.len() >= UNNEEDED_MAX {
             self.unneeded.pop_first();
         }
@@ -88,10 +85,10 @@ impl Master {
         &self,
         term: u64,
         node: NodeId,
-        urgent: Vec<ReplicaReport>,
+        damaged: Vec<ReplicaReport>,
         page: Option<ReportPage>,
     ) -> Result<(), FilesError> {
-        if urgent.is_empty() && page.is_none() {
+        if damaged.is_empty() && page.is_none() {
             return Ok(());
         }
         let view = self.0.commands.view().await?;
@@ -101,13 +98,13 @@ impl Master {
             }
         }
         let reported = page.map_or_else(Vec::new, |page| page.replicas);
-        for report in urgent.iter().chain(&reported) {
+        for report in damaged.iter().chain(&reported) {
             let record = Query(&view).chunk(report.chunk)?;
             let alive = self.alive(term);
             let action = plan::examine(node, report, record.as_ref(), &alive);
             let version = record.map_or(report.version, |record| record.version);
             let at = At { chunk: report.chunk, version };
-            self.act(term, node, at, action).await?;
+            self.act(term, node, at, action, report.damaged).await?;
         }
         Ok(())
     }
@@ -116,44 +113,62 @@ impl Master {
         self.state(term).servers.alive(self.now())
     }
 
-    async fn act(&self, term: u64, node: NodeId, at: At, action: Action) -> Result<(), FilesError> {
+    async fn act(
+        &self,
+        term: u64,
+        node: NodeId,
+        at: At,
+        action: Action,
+        damaged: bool,
+    ) -> Result<(), FilesError> {
         let At { chunk, version } = at;
         if action != Action::Delete {
             self.state(term).repair.unneeded.remove(&(node, chunk));
         }
         let is_copying = self.state(term).repair.copying.contains(&chunk);
-        let done = match action {
-            Action::None => Ok(()),
-            // The copy enters itself, and knows which dead replica it replaces.
-            Action::Add if is_copying => Ok(()),
+        match action {
+            Action::None => {}
+            Action::Close => self.seal_soon(chunk),
             Action::Drop => {
                 tracing::warn!(%chunk, %node, "a replica is damaged or incomplete: replacing it");
                 self.0.commands.run(&Command::DropReplica { chunk, version, node }).await?;
-                Ok(())
             }
+            // The copy enters itself, and knows which dead replica it replaces.
+            Action::Add if is_copying => {}
             Action::Add => {
                 let instead_of = None;
                 let add = Command::AddReplica { chunk, version, node, instead_of };
                 self.0.commands.run(&add).await?;
                 tracing::info!(%chunk, %node, "a replica that came back is used again");
-                Ok(())
             }
             Action::Seal { length } => {
-                self.seal_replica(node, SealRequest { term, at, length }).await
-            }
-            Action::Delete => {
-                if !self.state(term).repair.is_unneeded(node, chunk, self.now()) {
-                    return Ok(());
+                let order = SealRequest { term, at, length };
+                if let Err(error) = self.seal_replica(node, order).await {
+                    tracing::info!(%chunk, %node, %error, "a replica is sealed later");
                 }
-                let deleted = self.delete_replica(term, node, chunk).await;
-                self.state(term).repair.unneeded.remove(&(node, chunk));
-                deleted
             }
-        };
-        if let Err(error) = done {
-            tracing::info!(%chunk, %node, %error, "an order to a chunkserver failed for now");
+            Action::Delete => self.delete_unneeded(term, node, chunk, damaged).await,
         }
         Ok(())
+    }
+
+    /// Removes a replica that nothing needs: at once when it is damaged, so that a good one can
+    /// take its place; else when it was seen so for a while. No copy of the chunk is made meanwhile.
+    async fn delete_unneeded(&self, term: u64, node: NodeId, chunk: ChunkId, damaged: bool) {
+        {
+            let now = self.now();
+            let mut state = self.state(term);
+            let is_due = damaged || state.repair.is_unneeded(node, chunk, now);
+            if !is_due || !state.repair.copying.insert(chunk) {
+                return;
+            }
+        }
+        if let Err(error) = self.delete_replica(term, node, chunk).await {
+            tracing::info!(%chunk, %node, %error, "a replica that nothing needs is removed later");
+        }
+        let mut state = self.state(term);
+        state.repair.copying.remove(&chunk);
+        state.repair.unneeded.remove(&(node, chunk));
     }
 
     /// The namespace counts on a replica that the node did not report: asks the node itself, since
@@ -184,7 +199,7 @@ impl Master {
         };
         let report = found.unwrap_or(nothing);
         let action = plan::examine(node, &report, Some(&record), &self.alive(term));
-        self.act(term, node, at, action).await
+        self.act(term, node, at, action, report.damaged).await
     }
 
     pub(super) async fn delete_replica(
