@@ -183,10 +183,22 @@ impl ChunkFile {
 
     /// Writes the pieces behind each other at the end of the data, and makes all of it durable with
     /// one sync. Either all of it counts afterwards or nothing.
-    pub(super) fn append(&self, pieces: &[Bytes]) -> Result<Summary, ChunkError> {
+    ///
+    /// The version is compared here, under the same lock as a fence: what a fence reported as
+    /// durable is all that ever counts under an older version.
+    pub(super) fn append(
+        &self,
+        version: ChunkVersion,
+        pieces: &[Bytes],
+    ) -> Result<Summary, ChunkError> {
         let _writer = lock(&self.writer);
         let mut next = lock(&self.durable).clone();
         self.check_writable(&next)?;
+        let found = next.slot.version;
+        if version != found {
+            let Identity { chunk, node, .. } = self.identity;
+            return Err(ChunkError::Stale { chunk, node, found, asked: version });
+        }
         if next.slot.sealed {
             return Err(self.not_writable("it is sealed"));
         }

@@ -113,6 +113,8 @@ type Waiter = oneshot::Sender<Result<(), ChunkError>>;
 
 struct OpenReplica {
     file: Arc<ChunkFile>,
+    /// Under which it was created, and takes appends.
+    version: ChunkVersion,
     appends: Mutex<Appends<Waiter>>,
 }
 
@@ -218,12 +220,12 @@ impl ChunkStore {
     /// Writes what waits, unless somebody does already. All that came meanwhile goes in one sync.
     fn flush(&self, chunk: ChunkId, replica: Arc<OpenReplica>) {
         let Some(mut batch) = lock(&replica.appends).take() else { return };
-        let store = self.clone();
+        let (store, version) = (self.clone(), replica.version);
         tokio::spawn(async move {
             loop {
                 let (pieces, waiters) = batch;
                 let file = replica.file.clone();
-                let result = store.run(move |_| file.append(&pieces)).await;
+                let result = store.run(move |_| file.append(version, &pieces)).await;
                 let failure = result.as_ref().err().map(ToString::to_string);
                 if let Ok(summary) = result {
                     lock(&store.0.state).note(chunk, summary);
@@ -315,8 +317,8 @@ impl ChunkStore {
         copy: &Copy,
         pieces: Vec<Bytes>,
     ) -> Result<(), ChunkError> {
-        let file = copy.file.clone();
-        self.run(move |_| file.append(&pieces).map(drop)).await
+        let (file, version) = (copy.file.clone(), copy.version);
+        self.run(move |_| file.append(version, &pieces).map(drop)).await
     }
 
     /// Seals a copy and makes it a replica, in the place of a damaged one if there was any.
@@ -485,7 +487,7 @@ impl Inner {
         let path = self.path(chunk, "chunk");
         let file = Arc::new(ChunkFile::create(self.identity(chunk), &path, version)?);
         let summary = file.summary();
-        let open = OpenReplica { file, appends: Mutex::new(Appends::new(version)) };
+        let open = OpenReplica { file, version, appends: Mutex::new(Appends::new(version)) };
         lock(&self.state).enter(chunk, summary, Some(Arc::new(open)));
         Ok(())
     }

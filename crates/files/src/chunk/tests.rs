@@ -34,7 +34,7 @@ fn written(path: &Path, lengths: &[usize]) -> (Vec<u8>, Vec<(usize, Vec<u8>)>) {
     for (place, length) in lengths.iter().enumerate() {
         let piece = bytes(*length, place as u8);
         let half = piece.len() / 2;
-        file.append(&[piece.slice(..half), piece.slice(half..)]).unwrap();
+        file.append(V1, &[piece.slice(..half), piece.slice(half..)]).unwrap();
         content.extend_from_slice(&piece);
         states.push((content.len(), std::fs::read(path).unwrap()));
     }
@@ -63,7 +63,7 @@ proptest! {
         let read = file.read(start as u64, length).unwrap();
         prop_assert_eq!(&read[..], &content[start..start + length]);
         let more = bytes(100_000, 99);
-        file.append(std::slice::from_ref(&more)).unwrap();
+        file.append(V1, std::slice::from_ref(&more)).unwrap();
         drop(file);
         let file = ChunkFile::open(IDENTITY, &path).unwrap();
         prop_assert_eq!(read_all(&file).unwrap(), [&content[..], &more].concat());
@@ -149,7 +149,7 @@ fn a_seal_cuts_and_ends_the_replica() {
     let too_long = file.seal(ChunkVersion(2), 140_001);
     assert!(matches!(too_long, Err(ChunkError::OutOfRange { .. })));
     file.seal(ChunkVersion(2), 100_000).unwrap();
-    let refused = file.append(&[bytes(1, 0)]);
+    let refused = file.append(ChunkVersion(2), &[bytes(1, 0)]);
     assert!(matches!(refused, Err(ChunkError::NotWritable { .. })));
     drop(file);
     let file = ChunkFile::open(IDENTITY, &path).unwrap();
@@ -217,6 +217,34 @@ async fn a_fenced_replica_acknowledges_nothing_under_the_old_version() {
     assert!(matches!(old, Err(ChunkError::Stale { .. })));
     store.seal(CHUNK, ChunkVersion(2), 10).await.unwrap();
     assert_eq!(store.read(CHUNK, ChunkVersion(2), 0, 10).await.unwrap(), bytes(10, 0));
+}
+
+/// Whatever is acknowledged while a fence comes lies within what the fence reports.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_append_slips_past_a_fence() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).unwrap();
+    for chunk in (0..200).map(ChunkId) {
+        store.create(chunk, V1).await.unwrap();
+        let appends = (0..8_u8).map(|seed| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                let (offset, done) = store.order(chunk, V1, bytes(100, seed))?;
+                done.await.unwrap()?;
+                Ok::<_, ChunkError>(offset + 100)
+            })
+        });
+        let appends: Vec<_> = appends.collect();
+        for _ in 0..chunk.0 % 8 {
+            tokio::task::yield_now().await;
+        }
+        let fenced = store.fence(chunk, ChunkVersion(2)).await.unwrap();
+        let results = futures::future::join_all(appends).await;
+        for end in results.into_iter().filter_map(|result| result.unwrap().ok()) {
+            assert!(end <= fenced.length, "{end} was acknowledged, the fence says {fenced:?}");
+        }
+        assert_eq!(store.stat(chunk).unwrap().length, fenced.length);
+    }
 }
 
 #[tokio::test]

@@ -17,8 +17,8 @@ use super::tree::{find_file, get_bucket, no_such_bucket, no_such_key};
 use super::uploads::{get_upload, no_such_upload, parts};
 use super::walk::{Found, Walk, after_prefix};
 use crate::api::{
-    BucketInfo, FileInfo, FilesError, ListEntry, ListPage, ListRequest, PartInfo, PartPage,
-    UploadInfo, UploadPage, limits,
+    BucketInfo, FilesError, ListEntry, ListPage, ListRequest, PartInfo, PartPage, UploadInfo,
+    UploadPage, limits,
 };
 
 /// Reads of one view of the namespace.

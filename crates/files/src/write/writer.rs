@@ -40,6 +40,8 @@ pub(crate) struct LocalWriter {
     /// Bytes that do not fill a piece yet.
     buffer: BytesMut,
     chunk: Option<OwnedChunk>,
+    /// The chunk before, as long as appends to it are under way.
+    full: Option<OwnedChunk>,
     appends: FuturesOrdered<Append>,
     extents: Vec<Extent>,
     holder: Holder,
@@ -60,6 +62,7 @@ impl LocalWriter {
             size: 0,
             buffer: BytesMut::new(),
             chunk: None,
+            full: None,
             appends: FuturesOrdered::new(),
             extents: Vec::new(),
             holder: held.holder(),
@@ -87,7 +90,7 @@ impl LocalWriter {
             if let Some(chunk) = &mut self.chunk {
                 match chunk.reserve(piece.len()) {
                     Some(grant) => break grant,
-                    None => self.chunk = None,
+                    None => self.full = self.chunk.take(),
                 }
             } else {
                 self.chunk = Some(self.pool.take().await?);
@@ -111,6 +114,8 @@ impl LocalWriter {
     /// Waits for the oldest append; if it failed, its piece goes elsewhere.
     async fn settle_one(&mut self) -> Result<(), FilesError> {
         let Some((piece, chunk, result)) = self.appends.next().await else { return Ok(()) };
+        // Appends end in order: with the first to another chunk, those to the full one are done.
+        self.full.take_if(|full| full.id() != chunk);
         let extent = match result {
             Ok(extent) => extent,
             Err(error) => {
