@@ -20,6 +20,10 @@ pub(crate) fn compact(state: &mut State, revision: Revision) -> Result<(), KvErr
     if revision > state.revision {
         return Err(KvError::FutureRevision { requested: revision, current: state.revision });
     }
+    if state.sweep_from.0 == state.compacted {
+        // The sweep spared this revision's own events, and is not to spare them any longer.
+        state.sweep_from.1 = 0;
+    }
     state.compacted = revision;
     Ok(())
 }
