@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use onefold_kv::limits::REQUEST_BYTES_MAX;
 use onefold_kv::{Header, Kv, KvError, RangeRequest};
+use onefold_types::Revision;
 use prost::Message;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
@@ -51,8 +52,24 @@ impl Gateway {
 
     /// Where the store stands as far as the nearest replica knows.
     pub(crate) async fn present(&self) -> Result<Header, KvError> {
-        let nothing =
-            RangeRequest { serializable: true, count_only: true, ..RangeRequest::key(&[0][..]) };
+        self.header_at(Revision::ZERO).await
+    }
+
+    /// The same, unless the history at `start` is given up.
+    pub(crate) async fn present_with(&self, start: Revision) -> Result<Header, KvError> {
+        match self.header_at(start).await {
+            Err(KvError::FutureRevision { .. }) => self.present().await,
+            result => result,
+        }
+    }
+
+    async fn header_at(&self, revision: Revision) -> Result<Header, KvError> {
+        let nothing = RangeRequest {
+            revision,
+            serializable: true,
+            count_only: true,
+            ..RangeRequest::key(&[0][..])
+        };
         Ok(self.kv.range(nothing).await?.header)
     }
 

@@ -5,7 +5,7 @@ use prost::Message;
 
 use crate::proto::etcdserverpb::WatchResponse;
 
-/// Most bytes of events in one part. Etcd's bound; an event that is larger travels alone.
+/// Most bytes of events in one part; an event that is larger travels alone.
 const PART_BYTES_MAX: usize = REQUEST_BYTES_MAX;
 
 /// The same answer in parts, each but the last marked as followed by another.

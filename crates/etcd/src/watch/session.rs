@@ -180,7 +180,9 @@ impl Session {
         let gateway = self.gateway.clone();
         let creating = async move {
             let result = async {
-                let present = gateway.present().await?;
+                // The store may still have events of compacted history at hand, but etcd's clients
+                // count on being told.
+                let present = gateway.present_with(create.request.from_revision).await?;
                 let watcher = gateway.kv.watch(create.request.clone()).await?;
                 Ok((present, watcher))
             };

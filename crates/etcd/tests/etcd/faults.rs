@@ -1,0 +1,112 @@
+//! A store that fails on command.
+
+use async_trait::async_trait;
+use onefold_kv::*;
+use tokio::sync::watch;
+
+/// Passes everything on until it is told an error, which it then answers to all.
+pub(crate) struct Faulty<K> {
+    inner: K,
+    fault: watch::Sender<Option<KvError>>,
+}
+
+impl<K: Kv> Faulty<K> {
+    pub(crate) fn new(inner: K) -> Self {
+        Self { inner, fault: watch::Sender::new(None) }
+    }
+
+    pub(crate) fn fail(&self, error: KvError) {
+        self.fault.send_replace(Some(error));
+    }
+
+    fn inner(&self) -> Result<&K, KvError> {
+        match &*self.fault.borrow() {
+            Some(error) => Err(error.clone()),
+            None => Ok(&self.inner),
+        }
+    }
+}
+
+#[async_trait]
+impl<K: Kv> Kv for Faulty<K> {
+    async fn range(&self, request: RangeRequest) -> Result<RangeResponse, KvError> {
+        self.inner()?.range(request).await
+    }
+
+    async fn put(&self, request: PutRequest) -> Result<PutResponse, KvError> {
+        self.inner()?.put(request).await
+    }
+
+    async fn delete_range(
+        &self,
+        request: DeleteRangeRequest,
+    ) -> Result<DeleteRangeResponse, KvError> {
+        self.inner()?.delete_range(request).await
+    }
+
+    async fn txn(&self, request: TxnRequest) -> Result<TxnResponse, KvError> {
+        self.inner()?.txn(request).await
+    }
+
+    async fn compact(&self, request: CompactRequest) -> Result<CompactResponse, KvError> {
+        self.inner()?.compact(request).await
+    }
+
+    async fn lease_grant(&self, request: LeaseGrantRequest) -> Result<LeaseGrantResponse, KvError> {
+        self.inner()?.lease_grant(request).await
+    }
+
+    async fn lease_revoke(&self, id: LeaseId) -> Result<LeaseRevokeResponse, KvError> {
+        self.inner()?.lease_revoke(id).await
+    }
+
+    async fn lease_keep_alive(&self, id: LeaseId) -> Result<LeaseKeepAliveResponse, KvError> {
+        self.inner()?.lease_keep_alive(id).await
+    }
+
+    async fn lease_time_to_live(
+        &self,
+        request: LeaseTimeToLiveRequest,
+    ) -> Result<LeaseTimeToLiveResponse, KvError> {
+        self.inner()?.lease_time_to_live(request).await
+    }
+
+    async fn leases(&self) -> Result<LeasesResponse, KvError> {
+        self.inner()?.leases().await
+    }
+
+    async fn watch_poll(&self, request: WatchPoll) -> Result<WatchBatch, KvError> {
+        self.inner()?.watch_poll(request).await
+    }
+
+    async fn watch(&self, request: WatchRequest) -> Result<Box<dyn Watcher>, KvError> {
+        let inner = self.inner()?.watch(request).await?;
+        Ok(Box::new(FaultyWatcher { inner, fault: self.fault.subscribe() }))
+    }
+}
+
+struct FaultyWatcher {
+    inner: Box<dyn Watcher>,
+    fault: watch::Receiver<Option<KvError>>,
+}
+
+#[async_trait]
+impl Watcher for FaultyWatcher {
+    async fn next(&mut self) -> Result<WatchBatch, KvError> {
+        tokio::select! {
+            batch = self.inner.next() => batch,
+            fault = self.fault.wait_for(Option::is_some) => {
+                let fault = fault.expect("the store lives as long as its watchers");
+                Err(fault.clone().expect("it was waited for"))
+            }
+        }
+    }
+
+    fn next_revision(&self) -> onefold_types::Revision {
+        self.inner.next_revision()
+    }
+
+    fn header(&self) -> Header {
+        self.inner.header()
+    }
+}

@@ -1,0 +1,12 @@
+//! The etcd API over its listener, with the store on a real node behind it.
+
+mod cluster;
+mod errors;
+mod etcdctl;
+mod faults;
+mod fixture;
+mod keys;
+mod lease;
+mod txn;
+mod watch;
+mod watching;
