@@ -70,7 +70,15 @@ impl HostConfig {
             limits.snapshots_received_max,
         ]
         .contains(&0);
-        if none { wrong("no limit may be zero") } else { Ok(()) }
+        if none {
+            return wrong("no limit may be zero");
+        }
+        if limits.keep_bytes >= limits.compact_after_bytes
+            || limits.keep_entries >= limits.compact_after_entries
+        {
+            return wrong("a compaction must keep less than what starts it");
+        }
+        Ok(())
     }
 
     /// The settings of one group's core.

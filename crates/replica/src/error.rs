@@ -83,7 +83,7 @@ pub enum ProposeError {
         /// The group.
         group: GroupId,
     },
-    /// The host stopped, and will not serve again in this process.
+    /// The host stopped, and will not serve again in this process. The command was not executed.
     #[error("this node no longer serves its groups: {reason}")]
     Stopped {
         /// Why.
@@ -100,8 +100,9 @@ impl ProposeError {
             | Self::Overloaded { .. }
             | Self::TooLarge { .. }
             | Self::SessionsFull { .. }
-            | Self::NotHosted { .. } => true,
-            Self::Unknown { .. } | Self::SequenceTrimmed { .. } | Self::Stopped { .. } => false,
+            | Self::NotHosted { .. }
+            | Self::Stopped { .. } => true,
+            Self::Unknown { .. } | Self::SequenceTrimmed { .. } => false,
         }
     }
 }

@@ -9,7 +9,7 @@ use onefold_table::SpaceView;
 use onefold_types::{GroupId, LogIndex, NodeId, SessionId, Term};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{oneshot, watch};
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 
 use crate::core::{Core, GroupCell};
 use crate::host::Life;
@@ -93,6 +93,9 @@ pub struct Leadership {
     pub is_self: bool,
 }
 
+/// How long a transfer of leadership may take before it is asked for again.
+const TRANSFER_PATIENCE: Duration = Duration::from_secs(1);
+
 /// A group on this node. Works the same on every node that hosts the group, leader or not. Cheap to
 /// clone.
 #[derive(Clone)]
@@ -145,7 +148,8 @@ impl Group {
         read::read(&self.core, &self.cell, consistency, deadline).await
     }
 
-    /// The state that this replica has applied, as it is now.
+    /// The state that this replica has applied, as it is now. Unlike [`read`](Self::read), it does
+    /// not refuse after the host has stopped.
     pub fn view(&self) -> SpaceView {
         self.cell.view()
     }
@@ -187,23 +191,46 @@ impl Group {
         deadline: Duration,
     ) -> Result<(), TransferError> {
         let group = self.cell.id;
-        let until = tokio::time::Instant::now() + deadline;
+        let until = Instant::now() + deadline;
         let mut leadership = self.leadership();
+        let mut is_under_way = false;
+        loop {
+            match self.ask_to_transfer(to, until, deadline).await {
+                Ok(()) => is_under_way = true,
+                // The election that it caused is not over.
+                Err(TransferError::NotLeader { leader, .. })
+                    if is_under_way && leader.is_none_or(|leader| leader == to) => {}
+                Err(error) => return Err(error),
+            }
+            // The core gives up after an election timeout, for instance when the one message that
+            // matters is lost.
+            let again = (Instant::now() + TRANSFER_PATIENCE).min(until);
+            let has_taken_over = leadership.wait_for(|now| now.leader == Some(to));
+            if let Ok(Ok(_)) = timeout_at(again, has_taken_over).await {
+                return Ok(());
+            }
+            if Instant::now() >= until {
+                return Err(TransferError::TimedOut { group, to, waited: deadline });
+            }
+        }
+    }
+
+    async fn ask_to_transfer(
+        &self,
+        to: NodeId,
+        until: Instant,
+        deadline: Duration,
+    ) -> Result<(), TransferError> {
+        let group = self.cell.id;
         let (reply, answer) = oneshot::channel();
         self.core.inbox.report(Event::Transfer { group, to, reply });
-        let timed_out = TransferError::TimedOut { group, to, waited: deadline };
         match timeout_at(until, answer).await {
-            Ok(Ok(answer)) => answer?,
+            Ok(Ok(answer)) => answer,
             Ok(Err(_)) => {
                 let reason = self.core.inbox.closed().unwrap_or_default();
-                return Err(TransferError::Stopped { reason });
+                Err(TransferError::Stopped { reason })
             }
-            Err(_) => return Err(timed_out),
-        }
-        let has_taken_over = leadership.wait_for(|now| now.leader == Some(to));
-        match timeout_at(until, has_taken_over).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(timed_out),
+            Err(_) => Err(TransferError::TimedOut { group, to, waited: deadline }),
         }
     }
 }

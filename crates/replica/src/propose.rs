@@ -128,8 +128,10 @@ impl Proposing<'_> {
         };
         Err(match error {
             CallError::Remote(remote) => match remote.detail() {
-                // A host that stops knows nothing of the command; another node may.
-                Some(ProposeError::Stopped { reason }) => ProposeError::Unknown { group, reason },
+                // That host took nothing any more; another one may.
+                Some(ProposeError::Stopped { .. }) => {
+                    ProposeError::NotLeader { group, leader: None }
+                }
                 Some(error) => error,
                 None => ProposeError::Unknown { group, reason: remote.to_string() },
             },

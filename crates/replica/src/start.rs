@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use onefold_log::{Log, Recovered};
-use onefold_raft::{Entry, HardState, Membership, Raft, Restored, SnapshotMark};
+use onefold_raft::{HardState, Membership, Raft, Restored, SnapshotMark};
 use onefold_table::{Batch, Space, Table};
 use onefold_transport::Peers;
 use onefold_types::{GroupId, LogIndex, NodeId};
@@ -34,7 +34,7 @@ pub(crate) struct Started {
 struct Restoring {
     cell: Arc<GroupCell>,
     raft: Raft,
-    applied_bytes: usize,
+    logged: Vec<(LogIndex, usize)>,
     state: records::State,
     machine: Box<dyn StateMachine>,
 }
@@ -117,21 +117,19 @@ fn restore(
         applied: state.applied,
         entries,
     };
-    let applied_bytes = restored
-        .entries
-        .iter()
-        .filter(|entry| restored.snapshot.index < entry.index && entry.index <= state.applied)
-        .map(Entry::bytes)
-        .sum();
+    let logged: Vec<_> =
+        restored.entries.iter().map(|entry| (entry.index, entry.bytes())).collect();
     let raft = Raft::new(config.raft(id, seed()), restored)
         .map_err(|source| HostError::Restore { group: id, source })?;
+    let kept = raft.first_index()..=raft.last_index();
+    let logged = logged.into_iter().filter(|(index, _)| kept.contains(index)).collect();
 
     let (forwarded, waiting) = forward::queue(config.limits.reads_waiting_max);
     let cell = GroupCell::new(id, config.node, space, root, &state, forwarded);
     let cell = Arc::new(cell);
     let leadership = cell.leadership.subscribe();
     runtime.spawn(forward::run(id, config.node, peers.clone(), leadership, waiting));
-    Ok(Restoring { cell, raft, applied_bytes, state, machine: state_machine })
+    Ok(Restoring { cell, raft, logged, state, machine: state_machine })
 }
 
 /// The point from which the log goes on. A crash may have come after a snapshot was installed in the
@@ -180,11 +178,11 @@ fn start_threads(
     replicas.resize_with(count, BTreeMap::new);
     let mut seats = Vec::new();
     for (place, group) in groups.into_iter().enumerate() {
-        let Restoring { cell, raft, applied_bytes, state, machine } = group;
+        let Restoring { cell, raft, logged, state, machine } = group;
         let applier = place % count;
         let replica = Replica::new(cell.clone(), machine, state)?;
         replicas[applier].insert(cell.id, replica);
-        seats.push(Seat { cell, raft, applier, applied_bytes });
+        seats.push(Seat { cell, raft, applier, logged });
     }
     let mut threads = Vec::new();
     let mut appliers = Vec::new();

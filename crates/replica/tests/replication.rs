@@ -2,12 +2,14 @@
 
 mod cluster;
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use cluster::{Cluster, LONG, Setup, Storage, count, eventually, propose, propose_once};
-use onefold_replica::{Consistency, ProposeError, ReadError, TransferError};
+use onefold_replica::{Consistency, Group, Limits, ProposeError, ReadError, TransferError};
 use onefold_types::NodeId;
+use tokio_util::sync::CancellationToken;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_node_takes_commands_and_shows_all_of_them() {
@@ -121,6 +123,72 @@ async fn a_session_is_exactly_once_while_leaders_are_killed() {
     assert_eq!(retried, Ok(executed.to_string()), "a late retry gets the first answer");
     let old = propose_once(&cluster.group(leader), "add", 99, executed - 1).await;
     assert!(matches!(old, Err(ProposeError::SequenceTrimmed { floor, .. }) if floor == executed));
+}
+
+/// Increments until it is told to stop, through any node; says how often it succeeded.
+async fn keep_adding(doors: Arc<Mutex<Vec<Group>>>, session: u64, stop: CancellationToken) -> u64 {
+    let mut sequence = 1;
+    let mut attempt = session as usize;
+    while !stop.is_cancelled() {
+        let group = {
+            let doors = doors.lock().expect("nobody panics with it");
+            doors[attempt % doors.len()].clone()
+        };
+        match propose_once(&group, "add", session, sequence).await {
+            Ok(_) => sequence += 1,
+            // The node was stopped under it. The same command goes to the next one.
+            Err(ProposeError::Stopped { .. } | ProposeError::Unknown { .. }) => attempt += 1,
+            Err(error) => panic!("a majority runs all the time: {error}"),
+        }
+    }
+    sequence - 1
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_sessions_are_exactly_once_while_nodes_come_and_go() {
+    let limits = Limits {
+        compact_after_entries: 300,
+        keep_entries: 50,
+        snapshot_chunk_bytes: 64,
+        ..Limits::default()
+    };
+    let mut cluster = Cluster::start(Setup { limits, ..Setup::new(3) }).await;
+    let doors_of = |cluster: &Cluster| {
+        let running = cluster.running().into_iter();
+        running.map(|node| cluster.group(node)).collect::<Vec<_>>()
+    };
+    let doors = Arc::new(Mutex::new(doors_of(&cluster)));
+    let stop = CancellationToken::new();
+    let clients: Vec<_> = (1..=8)
+        .map(|session| tokio::spawn(keep_adding(doors.clone(), session, stop.clone())))
+        .collect();
+    for round in 0..9 {
+        // Each node in turn, and the leader every third time.
+        let leader = cluster.leader().await;
+        let victim = if round % 3 == 0 { leader } else { NodeId(round % 3 + 1) };
+        let before = cluster.group(leader).applied();
+        eventually("some commands are applied", || async {
+            let applied = cluster.running().into_iter().map(|node| cluster.group(node).applied());
+            (applied.max()?.get() >= before.get() + 100).then_some(())
+        })
+        .await;
+        *doors.lock().expect("nobody panics with it") =
+            doors_of(&cluster).into_iter().filter(|group| group.status().node != victim).collect();
+        cluster.stop(victim).await;
+        tokio::time::sleep(Duration::from_millis(20 * round)).await;
+        cluster.restart(victim).await;
+        *doors.lock().expect("nobody panics with it") = doors_of(&cluster);
+    }
+    stop.cancel();
+    let mut succeeded = 0;
+    for client in clients {
+        succeeded += client.await.expect("no client fails");
+    }
+    // A client that was told to stop between two attempts may have one more executed.
+    let state = cluster.agreed().await;
+    let text = String::from_utf8_lossy(&state[0].1).into_owned();
+    let executed: u64 = text.parse().expect("a count");
+    assert!(executed >= succeeded && executed <= succeeded + 8, "{executed} of {succeeded}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

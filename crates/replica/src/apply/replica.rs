@@ -209,3 +209,97 @@ struct Round<'a> {
     answers: Vec<(LogIndex, Result<Bytes, ProposeError>)>,
     bytes: usize,
 }
+
+#[cfg(test)]
+mod tests {
+    use onefold_raft::Membership;
+    use onefold_table::{MemoryTable, SpaceView, TableError};
+    use onefold_types::{NodeId, SessionId, Term};
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::SessionTag;
+    use crate::command::seal;
+    use crate::records::Root;
+
+    /// Answers time, index and how often it was asked.
+    #[derive(Default)]
+    struct Clock {
+        count: u64,
+    }
+
+    impl StateMachine for Clock {
+        fn apply(&mut self, context: &mut Apply<'_, '_>, _: &Bytes) -> Result<Bytes, TableError> {
+            self.count += 1;
+            context.table.put("time", context.time.to_string());
+            Ok(format!("{} {} {}", context.time, context.index, self.count).into())
+        }
+
+        fn restored(&mut self, _: &SpaceView) -> Result<(), TableError> {
+            Ok(())
+        }
+    }
+
+    fn replica() -> Replica {
+        let space = Space::new(Arc::new(MemoryTable::new()), GroupId::KV);
+        let membership = Membership::of_voters([NodeId(1)]);
+        let state = State { membership, ..State::default() };
+        let (reads, _) = mpsc::channel(1);
+        let cell = GroupCell::new(GroupId::KV, NodeId(1), space, Root::default(), &state, reads);
+        Replica::new(Arc::new(cell), Box::new(Clock::default()), state)
+            .expect("memory does not fail")
+    }
+
+    fn entry(index: u64, time: u64, session: Option<SessionTag>) -> Entry {
+        let command = seal(Timestamp(time), session, b"now").expect("a small command");
+        Entry { term: Term(1), index: LogIndex(index), payload: Payload::Command(command) }
+    }
+
+    fn answers(replica: &mut Replica, entries: Vec<Entry>, bytes_max: usize) -> Vec<String> {
+        let mut entries = VecDeque::from(entries);
+        let mut answers = Vec::new();
+        while !entries.is_empty() {
+            let applied = replica.apply(&mut entries, bytes_max).expect("memory does not fail");
+            assert_eq!(*replica.cell.applied.borrow(), applied.index);
+            let texts = applied.answers.into_iter().map(|(_, answer)| answer.expect("answered"));
+            answers.extend(texts.map(|text| String::from_utf8_lossy(&text).into_owned()));
+        }
+        answers
+    }
+
+    #[test]
+    fn time_stands_still_while_a_leaders_clock_is_behind() {
+        let entries = vec![entry(1, 50, None), entry(2, 20, None), entry(3, 60, None)];
+        assert_eq!(answers(&mut replica(), entries, 1 << 20), ["50 1 1", "50 2 2", "60 3 3"]);
+    }
+
+    #[test]
+    fn rounds_of_any_size_give_the_same_state_and_answers() {
+        let tag =
+            |sequence| Some(SessionTag { session: SessionId(1), sequence, acknowledged_below: 1 });
+        let entries: Vec<_> =
+            (1..=40).map(|index| entry(index, 100 - index, tag(1 + index / 3))).collect();
+        let mut states = Vec::new();
+        for bytes_max in [1, 300, 1 << 20] {
+            let mut replica = replica();
+            let answers = answers(&mut replica, entries.clone(), bytes_max);
+            assert_eq!(answers[3], answers[4], "a retry gets the first answer");
+            assert_eq!(replica.state.applied, LogIndex(40));
+            let pairs: Result<Vec<_>, _> = onefold_table::View::scan(
+                &replica.generation,
+                onefold_table::KeyRange::all(),
+                onefold_table::Order::Ascending,
+            )
+            .collect();
+            states.push((answers, pairs.expect("memory does not fail")));
+        }
+        assert_eq!(states[0], states[1]);
+        assert_eq!(states[1], states[2]);
+    }
+
+    #[test]
+    #[should_panic(expected = "in the order of the log")]
+    fn an_entry_out_of_order_is_never_applied() {
+        answers(&mut replica(), vec![entry(1, 1, None), entry(3, 1, None)], 1 << 20);
+    }
+}

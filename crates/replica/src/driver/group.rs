@@ -13,6 +13,7 @@ use onefold_types::{GroupId, LogIndex, NodeId, Term};
 use tokio::sync::oneshot;
 
 use super::retained::Retained;
+use super::unapplied::Unapplied;
 use super::{Seat, broken, refuse};
 use crate::apply::Waiter;
 use crate::core::GroupCell;
@@ -35,8 +36,7 @@ pub(super) struct Driven {
     waiters: BTreeMap<(LogIndex, Term), ProposeReply>,
     reads: BTreeMap<ReadId, Vec<ReadReply>>,
     last_read: ReadId,
-    /// Bytes of entries in the log that are not applied.
-    unapplied_bytes: usize,
+    unapplied: Unapplied,
     retained: Retained,
     /// Followers that a snapshot is sent to, and what was applied when that began.
     sending: BTreeMap<NodeId, LogIndex>,
@@ -44,9 +44,16 @@ pub(super) struct Driven {
 
 impl Driven {
     pub(super) fn new(seat: Seat) -> Self {
-        let Seat { cell, raft, applier, applied_bytes } = seat;
+        let Seat { cell, raft, applier, logged } = seat;
         let mut retained = Retained::after(LogIndex(raft.first_index().get() - 1));
-        retained.applied(raft.applied_index(), applied_bytes);
+        let mut unapplied = Unapplied::default();
+        for (index, bytes) in logged {
+            if index <= raft.applied_index() {
+                retained.applied(index, bytes);
+            } else {
+                unapplied.logged(index, bytes);
+            }
+        }
         Self {
             cell,
             raft,
@@ -54,7 +61,7 @@ impl Driven {
             waiters: BTreeMap::new(),
             reads: BTreeMap::new(),
             last_read: ReadId(0),
-            unapplied_bytes: 0,
+            unapplied,
             retained,
             sending: BTreeMap::new(),
         }
@@ -82,7 +89,7 @@ impl Driven {
         // A replica that applies too slowly takes no more entries; its leader will send them again.
         let is_append =
             matches!(&message.body, Body::Append { entries, .. } if !entries.is_empty());
-        if is_append && self.unapplied_bytes > backlog_bytes_max {
+        if is_append && self.unapplied.bytes() > backlog_bytes_max {
             return Ok(());
         }
         match self.raft.step(Input::Message { from, message }) {
@@ -99,7 +106,7 @@ impl Driven {
 
     /// Bytes of entries in the log that are not applied yet.
     pub(super) fn backlog_bytes(&self) -> usize {
-        self.unapplied_bytes
+        self.unapplied.bytes()
     }
 
     /// Appends the commands of one round.
@@ -194,19 +201,18 @@ impl Driven {
         }
     }
 
-    pub(super) fn count_unapplied(&mut self, entries: &[Entry]) {
-        self.unapplied_bytes += entries.iter().map(Entry::bytes).sum::<usize>();
+    /// The core asked for these entries to be written.
+    pub(super) fn logged(&mut self, entries: &[Entry]) {
+        for entry in entries {
+            self.unapplied.logged(entry.index, entry.bytes());
+        }
     }
 
     /// An apply round is done.
     pub(super) fn applied(&mut self, index: LogIndex, bytes: usize) -> Result<(), HostError> {
         self.step(Input::Applied(index))?;
         self.retained.applied(index, bytes);
-        self.unapplied_bytes = self.unapplied_bytes.saturating_sub(bytes);
-        if index == self.raft.last_index() {
-            // Entries that were cut off were counted, and never applied.
-            self.unapplied_bytes = 0;
-        }
+        self.unapplied.applied(index);
         self.cell.set_membership(self.raft.membership());
         Ok(())
     }
@@ -215,7 +221,7 @@ impl Driven {
         let index = mark.index;
         self.step(Input::SnapshotInstalled(mark))?;
         self.retained = Retained::after(index);
-        self.unapplied_bytes = 0;
+        self.unapplied.applied(index);
         self.cell.set_membership(self.raft.membership());
         // Whether they were executed is hidden in the snapshot.
         let group = self.id();

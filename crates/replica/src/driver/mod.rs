@@ -6,6 +6,7 @@
 
 mod group;
 mod retained;
+mod unapplied;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use onefold_log::{Log, Write};
 use onefold_raft::{Input, Output, PersistSequence, Raft, StepError};
-use onefold_types::{GroupId, NodeId};
+use onefold_types::{GroupId, LogIndex, NodeId};
 use tokio::sync::Semaphore;
 
 use self::group::Driven;
@@ -36,8 +37,8 @@ pub(crate) struct Seat {
     pub(crate) raft: Raft,
     /// Which apply thread has its state machine.
     pub(crate) applier: usize,
-    /// Bytes of the entries that are in the log and applied already.
-    pub(crate) applied_bytes: usize,
+    /// The entries that are in the log already, and their bytes.
+    pub(crate) logged: Vec<(LogIndex, usize)>,
 }
 
 /// The consensus thread's state.
@@ -97,10 +98,12 @@ impl Driver {
                 return Ok(());
             }
             self.step_round(round)?;
-            let now = Instant::now();
-            if now >= next_tick {
+            let (due, next) = ticks_due(next_tick, Instant::now(), tick);
+            next_tick = next;
+            // Missed ticks are made up for as far as heartbeats need it. More would make elections
+            // that nobody needs, since what others said meanwhile may still be under way.
+            for _ in 0..due.min(self.core.config.heartbeat_ticks) {
                 self.tick()?;
-                next_tick = following_tick(next_tick, now, tick);
             }
             self.carry_out()?;
         }
@@ -280,7 +283,7 @@ impl Driver {
         }
         let driven = self.groups.get_mut(&group).expect("its output was taken");
         if let Some(persist) = output.persist {
-            driven.count_unapplied(&persist.entries);
+            driven.logged(&persist.entries);
             self.persists.push((group, persist.sequence));
             persist::writes(group, persist, &mut self.writes);
         }
@@ -336,11 +339,15 @@ fn refuse(proposals: Vec<Proposal>, error: &ProposeError) {
     }
 }
 
-/// Ticks that were missed because the thread or the machine was busy are left out: they would make
-/// elections that nobody needs.
-fn following_tick(due: Instant, now: Instant, tick: Duration) -> Instant {
-    let next = due + tick;
-    if next > now { next } else { now + tick }
+/// How many ticks are due, and when the next one is.
+fn ticks_due(next: Instant, now: Instant, tick: Duration) -> (u32, Instant) {
+    let Some(late) = now.checked_duration_since(next) else { return (0, next) };
+    let due = late.as_nanos() / tick.as_nanos() + 1;
+    match u32::try_from(due).ok().and_then(|due| Some((due, next.checked_add(tick * due)?))) {
+        Some(due_and_next) => due_and_next,
+        // The machine slept for months.
+        None => (u32::MAX, now + tick),
+    }
 }
 
 /// Takes a frame of another node to the consensus thread.
@@ -354,4 +361,20 @@ pub(crate) fn deliver(core: &Core, from: NodeId, frame: Bytes) {
 /// What a core refuses that only a bug or a broken disk can cause.
 fn broken(group: GroupId, error: &StepError) -> HostError {
     HostError::Consensus { group, reason: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_keep_their_rhythm_and_none_is_counted_twice() {
+        let tick = Duration::from_millis(20);
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        assert_eq!(ticks_due(at(20), at(19), tick), (0, at(20)));
+        assert_eq!(ticks_due(at(20), at(20), tick), (1, at(40)));
+        assert_eq!(ticks_due(at(20), at(39), tick), (1, at(40)));
+        assert_eq!(ticks_due(at(20), at(85), tick), (4, at(100)));
+    }
 }

@@ -44,15 +44,21 @@ impl Retained {
         }
         self.bytes += bytes;
         let start = self.steps.len().checked_sub(2).map_or(self.before, |at| self.steps[at].0);
-        match self.steps.back_mut() {
-            Some((last, step))
-                if *step + bytes <= STEP_BYTES && index.get() - start.get() <= STEP_ENTRIES =>
-            {
-                *last = index;
-                *step += bytes;
-            }
-            _ => self.steps.push_back((index, bytes)),
+        if let Some((last, step)) = self.steps.back_mut()
+            && *step + bytes <= STEP_BYTES
+            && index.get() - start.get() <= STEP_ENTRIES
+        {
+            *last = index;
+            *step += bytes;
+            return;
         }
+        // A long round is as many steps as it is worth, of about the same size.
+        let count = (index.get() - before.get()).div_ceil(STEP_ENTRIES);
+        for number in 1..count {
+            let last = LogIndex(before.get() + number * STEP_ENTRIES);
+            self.steps.push_back((last, bytes / count as usize));
+        }
+        self.steps.push_back((index, bytes - bytes / count as usize * (count as usize - 1)));
     }
 
     /// The last entry that may go when so much is kept, and nothing after `durable` goes.
@@ -121,6 +127,16 @@ mod tests {
         assert_eq!((retained.entries(), retained.bytes()), (0, 0));
         retained.applied(LogIndex(21), 1);
         assert_eq!((retained.entries(), retained.bytes()), (1, 1));
+    }
+
+    #[test]
+    fn a_long_round_can_go_in_part() {
+        let mut retained = Retained::after(LogIndex(0));
+        retained.applied(LogIndex(10_000), 1_000_001);
+        let through = retained.surplus(usize::MAX, 1000, LogIndex(10_000)).expect("a surplus");
+        assert!((8_500..=9_000).contains(&through.get()), "{through}");
+        retained.compacted(LogIndex(10_000));
+        assert_eq!((retained.entries(), retained.bytes()), (0, 0));
     }
 
     #[test]

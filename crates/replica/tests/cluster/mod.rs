@@ -3,10 +3,10 @@
 // Each test file uses a part of it.
 #![allow(dead_code)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -16,7 +16,8 @@ use onefold_replica::{
     SessionTag, StateMachine,
 };
 use onefold_table::{
-    FjallTable, KeyRange, MemoryTable, Order, SpaceView, Table, TableError, TableOptions, View,
+    Batch, FjallTable, KeyRange, MemoryTable, Order, Scan, SpaceView, Table, TableError,
+    TableOptions, View,
 };
 use onefold_transport::{Identity, IdentityCell, Peers, Router, Server};
 use onefold_types::{ClusterId, GroupId, LogIndex, NodeId, SessionId, Timestamp};
@@ -91,8 +92,64 @@ pub(crate) fn pairs(view: &dyn View) -> Vec<(Bytes, Bytes)> {
 pub(crate) enum Storage {
     /// On disk, as in production.
     Disk,
-    /// In memory, and lost with the process: a restart applies the whole log again.
+    /// In memory. A restart finds what was synced and not one write more: the harshest crash.
     Memory,
+}
+
+/// A table in memory that remembers its last sync.
+pub(crate) struct CrashTable {
+    table: MemoryTable,
+    synced: Mutex<Arc<dyn View>>,
+}
+
+impl CrashTable {
+    fn new() -> Self {
+        let table = MemoryTable::new();
+        let synced = Mutex::new(table.snapshot());
+        Self { table, synced }
+    }
+
+    /// What a crash leaves.
+    fn after_crash(&self) -> Self {
+        let synced = self.synced.lock().expect("nobody panics with it").clone();
+        let left = Self::new();
+        let mut batch = Batch::new();
+        for (key, value) in pairs(&*synced) {
+            batch.put(key, value);
+        }
+        left.write(batch).expect("memory does not fail");
+        left.sync().expect("memory does not fail");
+        left
+    }
+}
+
+impl View for CrashTable {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, TableError> {
+        self.table.get(key)
+    }
+
+    fn scan(&self, range: KeyRange, order: Order) -> Scan<'_> {
+        self.table.scan(range, order)
+    }
+}
+
+impl Table for CrashTable {
+    fn snapshot(&self) -> Arc<dyn View> {
+        self.table.snapshot()
+    }
+
+    fn write(&self, batch: Batch) -> Result<(), TableError> {
+        self.table.write(batch)
+    }
+
+    fn sync(&self) -> Result<(), TableError> {
+        *self.synced.lock().expect("nobody panics with it") = self.table.snapshot();
+        Ok(())
+    }
+
+    fn size_bytes(&self) -> u64 {
+        self.table.size_bytes()
+    }
 }
 
 /// What all nodes are started with.
@@ -102,11 +159,18 @@ pub(crate) struct Setup {
     pub(crate) groups: Vec<GroupId>,
     pub(crate) storage: Storage,
     pub(crate) limits: Limits,
+    pub(crate) election_ticks: u32,
 }
 
 impl Setup {
     pub(crate) fn new(nodes: u64) -> Self {
-        Self { nodes, groups: vec![GROUP], storage: Storage::Memory, limits: Limits::default() }
+        Self {
+            nodes,
+            groups: vec![GROUP],
+            storage: Storage::Memory,
+            limits: Limits::default(),
+            election_ticks: HostConfig::ELECTION_TICKS,
+        }
     }
 }
 
@@ -123,6 +187,8 @@ pub(crate) struct Cluster {
     pub(crate) setup: Setup,
     folders: Vec<TempDir>,
     addresses: Vec<String>,
+    /// Of nodes that have theirs in memory.
+    tables: Mutex<BTreeMap<usize, Arc<CrashTable>>>,
     nodes: Vec<Option<Node>>,
 }
 
@@ -130,8 +196,13 @@ impl Cluster {
     pub(crate) async fn start(setup: Setup) -> Self {
         let count = setup.nodes as usize;
         let folders = (0..count).map(|_| tempfile::tempdir().expect("a folder for the test"));
-        let mut cluster =
-            Self { folders: folders.collect(), addresses: Vec::new(), nodes: Vec::new(), setup };
+        let mut cluster = Self {
+            folders: folders.collect(),
+            addresses: Vec::new(),
+            tables: Mutex::default(),
+            nodes: Vec::new(),
+            setup,
+        };
         // All addresses are known before the first node starts.
         let mut servers = Vec::new();
         for _ in 0..count {
@@ -159,6 +230,7 @@ impl Cluster {
             Log::open(&self.folder(place).join("log"), log_options()).expect("a good log");
         let mut config = HostConfig::new(node);
         config.limits = self.setup.limits.clone();
+        config.election_ticks = self.setup.election_ticks;
         let voters: BTreeSet<_> = (1..=self.setup.nodes).map(NodeId).collect();
         let specs = self.setup.groups.iter().map(|&id| GroupSpec {
             id,
@@ -176,7 +248,13 @@ impl Cluster {
 
     fn open_table(&self, place: usize) -> Arc<dyn Table> {
         match self.setup.storage {
-            Storage::Memory => Arc::new(MemoryTable::new()),
+            Storage::Memory => {
+                let mut tables = self.tables.lock().expect("nobody panics with it");
+                let table = tables.get(&place).map_or_else(CrashTable::new, |t| t.after_crash());
+                let table = Arc::new(table);
+                tables.insert(place, table.clone());
+                table
+            }
             Storage::Disk => {
                 let path = self.folder(place).join("table");
                 let table = FjallTable::open(&path, TableOptions::default());
