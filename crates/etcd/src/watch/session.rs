@@ -122,7 +122,8 @@ impl Session {
         is_open: &mut bool,
     ) -> Result<(), End> {
         let is_creating = self.creating.is_some();
-        if !*is_open && !is_creating && self.watches.is_empty() {
+        let is_asking = self.progress.asking.is_some();
+        if !*is_open && !is_creating && !is_asking && self.watches.is_empty() {
             return Err(End::Quiet);
         }
         tokio::select! {

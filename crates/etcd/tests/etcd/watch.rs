@@ -304,7 +304,9 @@ async fn a_client_may_stop_asking_and_still_listen() {
 async fn a_stream_without_watches_ends_with_its_requests() {
     let node = Node::start().await;
     let mut watching = Watching::start(&node).await;
+    watching.ask_for_progress().await;
     watching.stop_asking();
+    assert_eq!(watching.next().await.watch_id, NO_WATCH, "what was asked is answered");
     assert!(watching.end_or_next().await.expect("a good end").is_none());
 }
 
