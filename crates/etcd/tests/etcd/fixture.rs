@@ -98,7 +98,7 @@ impl Node {
 
     pub(crate) async fn start_with(options: Options) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the test");
-        let (host, kv) = store(&folder);
+        let (host, kv) = store(&folder).await;
         let store = Arc::new(Faulty::new(kv));
         let view = Arc::new(TestView::default());
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -192,7 +192,7 @@ pub(crate) async fn connect(address: SocketAddr) -> Channel {
     endpoint.connect().await.expect("the node listens")
 }
 
-fn store(folder: &TempDir) -> (Host, LocalKv) {
+async fn store(folder: &TempDir) -> (Host, LocalKv) {
     let node = NodeId(MEMBER);
     let identity = Identity::node(ClusterId(CLUSTER), node);
     let peers =
@@ -210,7 +210,9 @@ fn store(folder: &TempDir) -> (Host, LocalKv) {
     let host = Host::start(config, log, recovered, table, peers.clone(), vec![group]);
     let host = host.expect("a fresh folder is good");
     let group = host.group(GroupId::KV).expect("it was just given");
-    (host.clone(), LocalKv::start(group, feed, peers))
+    let mut leadership = group.leadership();
+    leadership.wait_for(|leadership| leadership.is_self).await.expect("the host runs");
+    (host, LocalKv::start(group, feed, peers))
 }
 
 pub(crate) fn bytes(text: &str) -> Bytes {
