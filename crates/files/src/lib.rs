@@ -2,10 +2,16 @@
 //! small files taken away.
 //!
 //! ```text
-//! s3 · mapreduce · cli          see only `FileSystem`, `FileWriter`, `FileReader`
-//! ─────────────────────────────────────────────────────────────────────────────
-//! api/                          the seam: paths, requests, answers, errors
+//! s3 · mapreduce · cli     see only `FileSystem`, `FileWriter`, `FileReader` of api/
+//! ───────────────────────────────────────────────────────────────────────────────────────────
+//! remote/                  for clients: any node does the work
+//! local/                   on a node: write/ and read.rs between callers' bytes and chunks
+//! namespace/ · commands    what files there are and where their bytes lie: a Raft group (pure)
+//! master/                  its leader's work: place, seal, repair, collect (plan.rs is pure)
+//! chunk/                   replicas on each node's disk, appends, fences (appends.rs is pure)
 //! ```
+//!
+//! Concepts are in `docs/files/concepts.md`, the format of chunk files in `docs/formats/chunk.md`.
 //!
 //! What this room must never do: show a file before all its bytes are durable on every in-sync
 //! replica, change a byte that was acknowledged, or hand out a byte whose checksum it has not

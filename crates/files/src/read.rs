@@ -74,15 +74,7 @@ impl ChunkReader {
             tokio::time::sleep(pause).await;
             pause *= 2;
         }
-        Err(match problem {
-            Some(ChunkError::Corrupt { chunk, node, reason }) => {
-                FilesError::Corrupt { chunk, node, reason }
-            }
-            problem => {
-                let reason = problem.map_or_else(String::new, |error| error.to_string());
-                FilesError::Unavailable { reason: format!("no replica can be read: {reason}") }
-            }
-        })
+        Err(problem.expect("the last round found a record").into())
     }
 
     async fn read_any(&self, piece: Extent, record: &ChunkRecord) -> Result<Bytes, ChunkError> {

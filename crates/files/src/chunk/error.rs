@@ -7,6 +7,8 @@ use onefold_types::{ChunkId, ChunkVersion, NodeId};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::api::FilesError;
+
 /// An error of one replica. It travels between nodes as it is.
 #[derive(Clone, Debug, PartialEq, Eq, Error, Serialize, Deserialize)]
 pub enum ChunkError {
@@ -106,6 +108,17 @@ pub enum ChunkError {
         /// The request's term.
         asked: u64,
     },
+}
+
+impl From<ChunkError> for FilesError {
+    fn from(error: ChunkError) -> Self {
+        let reason = error.to_string();
+        match error {
+            ChunkError::Corrupt { chunk, node, reason } => Self::Corrupt { chunk, node, reason },
+            ChunkError::NoSpace { .. } => Self::NoSpace { reason },
+            _ => Self::Unavailable { reason },
+        }
+    }
 }
 
 impl ChunkError {

@@ -328,6 +328,8 @@ impl ChunkStore {
             let summary = file.seal(version, length)?;
             let file = Arc::into_inner(file).expect("a copy has one owner");
             file.move_to(&inner.path(chunk, "chunk"))?;
+            // What the copy replaces; when this fails the chunk file counts nonetheless.
+            let _ = fs::remove_file(inner.path(chunk, "damaged"));
             let mut state = lock(&inner.state);
             state.forget(chunk);
             state.enter(chunk, summary, None);

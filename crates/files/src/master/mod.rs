@@ -47,6 +47,9 @@ const SERVERS_WAIT: Duration = Duration::from_secs(3);
 /// stopped by itself before.
 const ABANDONED_AFTER_MS: u64 = LEASE.as_millis() as u64 + 2_000;
 
+/// How long a new leader waits for more chunkservers than it needs: those that live greet it at once.
+const GREETING_WAIT: Duration = Duration::from_millis(500);
+
 /// Open chunks that are looked at in one step.
 const OPEN_PAGE: usize = 500;
 
@@ -199,8 +202,7 @@ impl Master {
                 Err(error) => problem = Some(error),
             }
         }
-        let reason = problem.map_or_else(String::new, |error| error.to_string());
-        Err(FilesError::Unavailable { reason: format!("no chunk could be created: {reason}") })
+        Err(problem.expect("at least one placement is tried").into())
     }
 
     /// Nodes for a new chunk. A new leader first has to hear of them.
@@ -214,7 +216,7 @@ impl Master {
                 let full = voters.max(state.servers.known()).min(CHUNK_REPLICAS);
                 let placed = state.servers.place(self.now(), writer, CHUNK_REPLICAS, needed);
                 // Just elected: whoever was not heard yet may be alive all the same.
-                let is_new = self.now() - state.since_ms < SERVERS_WAIT.as_millis() as u64;
+                let is_new = self.now() - state.since_ms < GREETING_WAIT.as_millis() as u64;
                 placed.map(|nodes| (nodes.len() >= full || !is_new).then_some(nodes))
             };
             match placed {

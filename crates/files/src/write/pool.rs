@@ -127,20 +127,20 @@ impl ChunkPool {
     /// Appends a small file's bytes to whichever shared chunk is free.
     pub(super) async fn append_shared(&self, bytes: Bytes) -> Result<Extent, FilesError> {
         let mut pause = RETRY_PAUSE;
-        let mut problem = String::new();
+        let mut problem = None;
         for _ in 0..ATTEMPTS_MAX {
             let grant = self.pick_shared(bytes.len()).await?;
             let use_of = SharedUse { pool: self, chunk: grant.at.chunk };
             match self.append_to(grant, bytes.clone()).await {
                 Ok(extent) => return Ok(extent),
-                Err(error) => problem = error.to_string(),
+                Err(error) => problem = Some(error),
             }
             drop(use_of);
             self.retire(grant.at.chunk);
             tokio::time::sleep(pause).await;
             pause *= 2;
         }
-        Err(FilesError::Unavailable { reason: problem })
+        Err(problem.expect("at least one attempt is made").into())
     }
 
     async fn pick_shared(&self, bytes: usize) -> Result<Grant, FilesError> {
@@ -250,7 +250,7 @@ impl ChunkPool {
         bytes: Bytes,
         problem: ChunkError,
     ) -> Result<(Extent, OwnedChunk), FilesError> {
-        let (mut pause, mut problem) = (RETRY_PAUSE, problem.to_string());
+        let (mut pause, mut problem) = (RETRY_PAUSE, problem);
         for _ in 1..ATTEMPTS_MAX {
             tokio::time::sleep(pause).await;
             pause *= 2;
@@ -259,12 +259,12 @@ impl ChunkPool {
             match self.append_to(grant, bytes.clone()).await {
                 Ok(extent) => return Ok((extent, chunk)),
                 Err(error) => {
-                    problem = error.to_string();
+                    problem = error;
                     chunk.retire();
                 }
             }
         }
-        Err(FilesError::Unavailable { reason: problem })
+        Err(problem.into())
     }
 }
 
