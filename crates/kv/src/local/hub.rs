@@ -40,6 +40,8 @@ pub(super) struct Hub {
 struct State {
     /// The newest revision that was published.
     current: Revision,
+    /// The oldest revision that can be read.
+    compacted: Revision,
     ring: VecDeque<(Arc<RevisionEvents>, usize)>,
     ring_bytes: usize,
     seats: BTreeMap<u64, Entry>,
@@ -51,8 +53,13 @@ struct State {
 }
 
 struct Entry {
-    /// The first revision that may touch the span and was not taken.
+    /// Everything before this revision is unwanted or was taken. It can be beyond what is out: a
+    /// look into history sees a revision a moment before it is published.
+    from: Revision,
+    /// The first revision out that may touch the span and was not taken; never before `from`.
     unseen: Option<Revision>,
+    /// Wants what is compacted: the ring may have it still, but the history says that it is gone.
+    is_too_late: bool,
     wake: Arc<Notify>,
 }
 
@@ -63,8 +70,12 @@ impl Hub {
     }
 
     /// Hands out what was committed, in order.
-    pub(super) fn publish(&self, revisions: Vec<RevisionEvents>) {
+    ///
+    /// Who is seated gets what is compacted now from the ring if that has it; who comes later does
+    /// not.
+    pub(super) fn publish(&self, revisions: Vec<RevisionEvents>, compacted: Revision) {
         let mut state = self.lock();
+        state.compacted = compacted;
         for revision in revisions {
             debug_assert!(revision.revision == state.current.next(), "revisions have no gaps");
             state.current = revision.revision;
@@ -74,13 +85,15 @@ impl Hub {
     }
 
     /// The store is another one now, up to `current`: everybody reads the history.
-    pub(super) fn restore(&self, current: Revision) {
+    pub(super) fn restore(&self, current: Revision, compacted: Revision) {
         let mut state = self.lock();
+        state.compacted = compacted;
         let from = state.current.next();
         state.ring.clear();
         state.ring_bytes = 0;
         state.current = current;
         for entry in state.seats.values_mut() {
+            let from = from.max(entry.from);
             if from <= current {
                 entry.see(from);
             }
@@ -96,12 +109,13 @@ impl Hub {
         state.seats_given += 1;
         let wake = Arc::new(Notify::new());
         let unseen = (from < next).then_some(from);
-        state.seats.insert(id, Entry { unseen, wake: wake.clone() });
+        let is_too_late = from < state.compacted;
+        state.seats.insert(id, Entry { from, unseen, is_too_late, wake: wake.clone() });
         match &span {
             KeySpan::One(key) => state.by_key.entry(key.clone()).or_default().push(id),
             _ => drop(state.by_span.insert(id, span.clone())),
         }
-        Seat { hub: self.clone(), id, span, from, wake }
+        Seat { hub: self.clone(), id, span, wake }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -143,7 +157,7 @@ impl State {
 
 impl Entry {
     fn see(&mut self, revision: Revision) {
-        if self.unseen.is_none() {
+        if self.unseen.is_none() && self.from <= revision {
             self.unseen = Some(revision);
             self.wake.notify_one();
         }
@@ -155,7 +169,6 @@ pub(super) struct Seat {
     hub: Arc<Hub>,
     id: u64,
     span: KeySpan,
-    from: Revision,
     wake: Arc<Notify>,
 }
 
@@ -178,10 +191,10 @@ impl Seat {
     /// The next revisions of about `bytes_max` bytes; they count as seen.
     pub(super) fn take(&self, bytes_max: usize) -> Taken {
         let mut state = self.hub.lock();
-        let Some(unseen) = state.unseen(self.id) else { return Taken::Nothing };
-        let start = unseen.max(self.from);
+        let Some(entry) = state.seats.get(&self.id) else { return Taken::Nothing };
+        let Some(start) = entry.unseen else { return Taken::Nothing };
         let ring_start = state.ring_start();
-        if start < ring_start {
+        if start < ring_start || entry.is_too_late {
             return Taken::History(start);
         }
         let mut revisions = Vec::new();
@@ -208,18 +221,17 @@ impl Seat {
     /// Everything that touches the span before this revision was taken.
     pub(super) fn next(&self) -> Revision {
         let state = self.hub.lock();
-        state.unseen(self.id).unwrap_or(state.current.next()).max(self.from)
+        let nothing = state.current.next();
+        let entry = state.seats.get(&self.id);
+        entry.map_or(nothing, |entry| entry.unseen.unwrap_or(nothing.max(entry.from)))
     }
 }
 
 impl State {
-    fn unseen(&self, id: u64) -> Option<Revision> {
-        self.seats.get(&id).and_then(|entry| entry.unseen)
-    }
-
     fn saw(&mut self, id: u64, next: Revision) {
         let unseen = (next <= self.current).then_some(next);
         if let Some(entry) = self.seats.get_mut(&id) {
+            entry.from = next;
             entry.unseen = unseen;
         }
     }
@@ -260,7 +272,7 @@ mod tests {
 
     fn hub_at(revision: u64) -> Arc<Hub> {
         let hub = Arc::new(Hub::default());
-        hub.restore(Revision(revision));
+        hub.restore(Revision(revision), Revision::ZERO);
         hub
     }
 
@@ -278,11 +290,11 @@ mod tests {
         let hub = hub_at(1);
         let one = hub.sit(KeySpan::One("a".into()), Revision::ZERO);
         let from = hub.sit(KeySpan::From("b".into()), Revision::ZERO);
-        hub.publish(vec![put(2, "a", 0)]);
+        hub.publish(vec![put(2, "a", 0)], Revision::ZERO);
         assert_eq!(taken(&one), [2]);
         assert!(matches!(from.take(usize::MAX), Taken::Nothing));
         assert_eq!(from.next(), Revision(3), "the bookmark moves on without events");
-        hub.publish(vec![put(3, "c", 0)]);
+        hub.publish(vec![put(3, "c", 0)], Revision::ZERO);
         assert!(matches!(one.take(usize::MAX), Taken::Nothing));
         assert_eq!(taken(&from), [3]);
     }
@@ -292,10 +304,22 @@ mod tests {
         let hub = hub_at(10);
         let seat = hub.sit(KeySpan::From("a".into()), Revision(4));
         assert!(matches!(seat.take(usize::MAX), Taken::History(Revision(4))));
-        hub.publish(vec![put(11, "a", 0)]);
+        hub.publish(vec![put(11, "a", 0)], Revision::ZERO);
         seat.saw(Revision(11));
         assert_eq!(taken(&seat), [11]);
         assert!(matches!(seat.take(usize::MAX), Taken::Nothing));
+    }
+
+    #[test]
+    fn what_history_told_before_it_was_published_is_not_told_again() {
+        let hub = hub_at(10);
+        let seat = hub.sit(KeySpan::From("a".into()), Revision(4));
+        seat.saw(Revision(12));
+        hub.publish(vec![put(11, "a", 0)], Revision::ZERO);
+        assert!(matches!(seat.take(usize::MAX), Taken::Nothing));
+        assert_eq!(seat.next(), Revision(12));
+        hub.publish(vec![put(12, "a", 0)], Revision::ZERO);
+        assert_eq!(taken(&seat), [12]);
     }
 
     #[test]
@@ -303,7 +327,7 @@ mod tests {
         let hub = hub_at(1);
         let seat = hub.sit(KeySpan::One("a".into()), Revision(4));
         for revision in 2..=4 {
-            hub.publish(vec![put(revision, "a", 0)]);
+            hub.publish(vec![put(revision, "a", 0)], Revision::ZERO);
         }
         assert_eq!(taken(&seat), [4]);
     }
@@ -313,17 +337,29 @@ mod tests {
         let hub = hub_at(1);
         let seat = hub.sit(KeySpan::One("a".into()), Revision::ZERO);
         for revision in 2..40 {
-            hub.publish(vec![put(revision, "a", RING_BYTES_MAX / 8)]);
+            hub.publish(vec![put(revision, "a", RING_BYTES_MAX / 8)], Revision::ZERO);
         }
         assert!(hub.lock().ring_bytes <= RING_BYTES_MAX);
         assert!(matches!(seat.take(usize::MAX), Taken::History(Revision(2))));
     }
 
     #[test]
+    fn only_who_comes_after_a_compaction_is_too_late() {
+        let hub = hub_at(1);
+        let seated = hub.sit(KeySpan::One("a".into()), Revision::ZERO);
+        hub.publish(vec![put(2, "a", 0), put(3, "a", 0)], Revision(3));
+        let late = hub.sit(KeySpan::One("a".into()), Revision(2));
+        assert_eq!(taken(&seated), [2, 3]);
+        assert!(matches!(late.take(usize::MAX), Taken::History(Revision(2))));
+        let in_time = hub.sit(KeySpan::One("a".into()), Revision(3));
+        assert_eq!(taken(&in_time), [3]);
+    }
+
+    #[test]
     fn a_restored_store_sends_everybody_to_the_history() {
         let hub = hub_at(5);
         let seat = hub.sit(KeySpan::One("a".into()), Revision::ZERO);
-        hub.restore(Revision(9));
+        hub.restore(Revision(9), Revision::ZERO);
         assert!(matches!(seat.take(usize::MAX), Taken::History(Revision(6))));
     }
 

@@ -247,7 +247,6 @@ impl LocalKv {
     }
 
     /// The time that a lease has left by this node's book; nothing when this node does not lead.
-    #[expect(clippy::option_option, reason = "whether it leads, and whether the lease exists")]
     pub(crate) async fn left_here(&self, id: LeaseId) -> Result<Option<Option<Duration>>, KvError> {
         let Some((term, _)) = self.lead_here().await? else { return Ok(None) };
         Ok(match self.inner.shared.book.left(term, id, Instant::now()) {
@@ -262,12 +261,12 @@ impl LocalKv {
     ///
     /// A deposed leader that does not know it yet must not renew leases: its successor counts them.
     async fn lead_here(&self) -> Result<Option<(Term, SpaceView)>, KvError> {
-        let before = *self.inner.group.leadership().borrow();
+        let before = *self.inner.leadership.borrow();
         if !before.is_self {
             return Ok(None);
         }
         let view = self.view(false).await?;
-        let after = *self.inner.group.leadership().borrow();
+        let after = *self.inner.leadership.borrow();
         Ok((before == after).then_some((after.term, view)))
     }
 
@@ -284,7 +283,7 @@ impl LocalKv {
         let until = Instant::now() + REQUEST_TIMEOUT;
         let mut last = KvError::Unavailable { reason: "no leader is known".to_owned() };
         while Instant::now() < until {
-            let leadership = *self.inner.group.leadership().borrow();
+            let leadership = *self.inner.leadership.borrow();
             if leadership.is_self {
                 if let Some(answer) = here().await? {
                     return Ok(answer);
@@ -377,7 +376,7 @@ impl LocalKv {
     }
 
     fn term(&self) -> Term {
-        self.inner.group.leadership().borrow().term
+        self.inner.leadership.borrow().term
     }
 }
 

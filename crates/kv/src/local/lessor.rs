@@ -4,12 +4,13 @@
 //! makes the expiries of an older one void, and gives every lease its full time: a lease may live
 //! longer because of an election, never shorter.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use onefold_replica::Group;
 use onefold_types::Term;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Shared;
 use super::errors::from_propose;
@@ -63,18 +64,36 @@ async fn lead(group: &Group, shared: &Shared, term: Term) {
             return std::future::pending().await;
         }
     }
-    let mut last = Instant::now();
+    let mut clock = Clock { last: Instant::now() };
     loop {
-        sleep(TICK).await;
+        clock.tick(group, shared).await;
+        for id in shared.book.due(Instant::now(), EXPIRIES_PER_TICK_MAX) {
+            let mut expiry = pin!(expire(group, shared, id, term));
+            loop {
+                tokio::select! {
+                    () = &mut expiry => break,
+                    () = clock.tick(group, shared) => {}
+                }
+            }
+        }
+    }
+}
+
+/// Ticks also while an expiry waits for the log, so that a long wait is not taken for a stall.
+struct Clock {
+    last: Instant,
+}
+
+impl Clock {
+    /// Waits for the next tick. Dropping it early loses nothing.
+    async fn tick(&mut self, group: &Group, shared: &Shared) {
+        sleep_until(self.last + TICK).await;
         let now = Instant::now();
-        let late = now.duration_since(last).saturating_sub(TICK);
-        last = now;
+        let late = now.duration_since(self.last).saturating_sub(TICK);
+        self.last = now;
         if late > STALL {
             tracing::warn!(group = %group.id(), ?late, "leases get the time that was lost");
             shared.book.extend(late);
-        }
-        for id in shared.book.due(now, EXPIRIES_PER_TICK_MAX) {
-            expire(group, shared, id, term).await;
         }
     }
 }

@@ -18,14 +18,14 @@ mod watcher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use onefold_replica::Group;
+use onefold_replica::{Group, Leadership};
 use onefold_transport::Peers;
 use onefold_types::{GroupId, Revision};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::{AbortHandle, spawn_blocking};
 use tokio::time::Instant;
 
-use crate::store::{LeaseChange, Observer, Round};
+use crate::store::{LeaseChange, Observer, Position, Round};
 use crate::{Header, KvError};
 use book::Book;
 use hub::Hub;
@@ -70,13 +70,13 @@ impl Observer for Feed {
                 LeaseChange::Ended(id) => self.shared.book.ended(id),
             }
         }
-        self.shared.set_sweep_is_due(round.sweep_is_due);
-        self.shared.hub.publish(round.revisions);
+        self.shared.set_sweep_is_due(round.position.sweep_is_due);
+        self.shared.hub.publish(round.revisions, round.position.compacted);
     }
 
-    fn restored(&mut self, revision: Revision, sweep_is_due: bool) {
-        self.shared.set_sweep_is_due(sweep_is_due);
-        self.shared.hub.restore(revision);
+    fn restored(&mut self, position: Position) {
+        self.shared.set_sweep_is_due(position.sweep_is_due);
+        self.shared.hub.restore(position.revision, position.compacted);
     }
 }
 
@@ -88,6 +88,7 @@ pub struct LocalKv {
 
 struct Inner {
     group: Group,
+    leadership: watch::Receiver<Leadership>,
     peers: Peers,
     shared: Arc<Shared>,
     ranges: Arc<Semaphore>,
@@ -110,9 +111,16 @@ impl LocalKv {
         let lessor = tokio::spawn(lessor::run(group.clone(), shared.clone()));
         let sweeper = tokio::spawn(sweeper::run(group.clone(), shared.clone()));
         let tasks = vec![lessor.abort_handle(), sweeper.abort_handle()];
-        let ranges = Arc::new(Semaphore::new(RANGES_MAX));
-        let history_looks = Arc::new(Semaphore::new(HISTORY_LOOKS_MAX));
-        Self { inner: Arc::new(Inner { group, peers, shared, ranges, history_looks, tasks }) }
+        let inner = Inner {
+            leadership: group.leadership(),
+            group,
+            peers,
+            shared,
+            ranges: Arc::new(Semaphore::new(RANGES_MAX)),
+            history_looks: Arc::new(Semaphore::new(HISTORY_LOOKS_MAX)),
+            tasks,
+        };
+        Self { inner: Arc::new(inner) }
     }
 
     /// The group that holds the keyspace.

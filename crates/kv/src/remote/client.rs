@@ -135,15 +135,15 @@ impl RemoteKv {
     ) -> Result<RangeResponse, KvError> {
         let mut response = first.response;
         let mut is_cut = first.cut;
-        // The end of a single key's span is the key itself, which always fits.
-        let mut request = RangeRequest { revision: response.header.revision, ..request };
+        let limit = request.limit;
+        // Another replica may answer the next page: it must have the revision.
+        let revision = response.header.revision;
+        let mut request = RangeRequest { revision, serializable: false, ..request };
         while is_cut {
             let Some(last) = response.kvs.last() else { break };
             request.key = after(&last.key);
-            if let Some(left) = request.limit.checked_sub(response.kvs.len() as u64)
-                && request.limit > 0
-            {
-                request.limit = left;
+            if limit > 0 {
+                request.limit = limit - response.kvs.len() as u64;
             }
             let page = self.call::<Range>(&self.at(request.clone())).await?;
             is_cut = page.cut;

@@ -32,12 +32,15 @@ fn to_remote(error: KvError) -> RemoteError {
 pub(crate) fn error_of_call(error: CallError) -> KvError {
     let reason = error.to_string();
     match &error {
-        CallError::Remote(remote) => remote.detail().unwrap_or_else(|| match remote.code {
-            RemoteCode::Unavailable | RemoteCode::NotLeader => KvError::Unavailable { reason },
-            RemoteCode::Overloaded => KvError::Overloaded { reason },
-            RemoteCode::DeadlineExceeded => KvError::TimedOut { reason },
-            _ => KvError::Internal { reason },
-        }),
+        CallError::Remote(remote) => match (remote.detail(), remote.code) {
+            (Some(error), _) => error,
+            (None, RemoteCode::Unavailable | RemoteCode::NotLeader) => {
+                KvError::Unavailable { reason }
+            }
+            (None, RemoteCode::Overloaded) => KvError::Overloaded { reason },
+            (None, RemoteCode::DeadlineExceeded) => KvError::TimedOut { reason },
+            (None, _) => KvError::Internal { reason },
+        },
         CallError::Overloaded { .. } => KvError::Overloaded { reason },
         _ if error.is_unsent() => KvError::Unavailable { reason },
         _ => KvError::TimedOut { reason },

@@ -40,13 +40,24 @@ pub(crate) enum LeaseChange {
     Ended(LeaseId),
 }
 
+/// How far the store is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Position {
+    /// The newest revision.
+    pub(crate) revision: Revision,
+    /// The oldest readable revision.
+    pub(crate) compacted: Revision,
+    /// Whether compacted history waits to be removed.
+    pub(crate) sweep_is_due: bool,
+}
+
 /// What a round of commands changed, once readers can see it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Round {
     pub(crate) revisions: Vec<RevisionEvents>,
     pub(crate) leases: Vec<LeaseChange>,
-    /// Whether compacted history waits to be removed.
-    pub(crate) sweep_is_due: bool,
+    /// How far the store is now.
+    pub(crate) position: Position,
 }
 
 /// Who hears what a store commits. Called on the thread that applies: it must not wait.
@@ -54,8 +65,8 @@ pub(crate) trait Observer: Send + 'static {
     /// A round is visible to readers.
     fn committed(&mut self, round: Round);
 
-    /// The whole state is another one, up to this revision.
-    fn restored(&mut self, revision: Revision, sweep_is_due: bool);
+    /// The whole state is another one.
+    fn restored(&mut self, position: Position);
 }
 
 /// The key-value store as a replicated state machine.
@@ -199,6 +210,14 @@ impl KvStore {
         table.put(keys::STATE, self.state.encode());
     }
 
+    fn position(&self) -> Position {
+        Position {
+            revision: self.state.revision,
+            compacted: self.state.compacted,
+            sweep_is_due: self.state.sweep_is_due(),
+        }
+    }
+
     fn header(&self) -> Header {
         Header { revision: self.state.revision, ..Header::default() }
     }
@@ -217,14 +236,14 @@ impl StateMachine for KvStore {
 
     fn committed(&mut self, _applied: LogIndex) {
         let mut round = std::mem::take(&mut self.round);
-        round.sweep_is_due = self.state.sweep_is_due();
+        round.position = self.position();
         self.observer.committed(round);
     }
 
     fn restored(&mut self, view: &SpaceView) -> Result<(), TableError> {
         self.state = State::read(view)?;
         self.round = Round::default();
-        self.observer.restored(self.state.revision, self.state.sweep_is_due());
+        self.observer.restored(self.position());
         Ok(())
     }
 }

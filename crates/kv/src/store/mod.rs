@@ -22,4 +22,4 @@ mod writer;
 mod tests;
 
 pub use machine::KvStore;
-pub(crate) use machine::{LeaseChange, Observer, RevisionEvents, Round, read_only_txn};
+pub(crate) use machine::{LeaseChange, Observer, Position, RevisionEvents, Round, read_only_txn};

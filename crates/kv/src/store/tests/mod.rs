@@ -20,7 +20,7 @@ use super::error::StoreError;
 use super::history::{self, Events, Query};
 use super::range;
 use super::state::State;
-use super::{KvStore, Observer, Round};
+use super::{KvStore, Observer, Position, Round};
 use crate::{
     DeleteRangeRequest, DeleteRangeResponse, KeySpan, KvError, PutRequest, PutResponse,
     RangeRequest, RangeResponse, TxnRequest, TxnResponse, WatchFilters,
@@ -41,7 +41,7 @@ impl Observer for Listener {
         self.0.lock().unwrap().push(round);
     }
 
-    fn restored(&mut self, _: Revision, _: bool) {}
+    fn restored(&mut self, _: Position) {}
 }
 
 impl Fixture {

@@ -1,0 +1,7 @@
+//! The store as it runs: real hosts, logs, sockets, and clients from outside.
+
+mod cluster;
+mod leases;
+mod remote;
+mod requests;
+mod watching;
