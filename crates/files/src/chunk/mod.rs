@@ -15,6 +15,7 @@
 mod appends;
 mod error;
 mod file;
+mod folder;
 mod format;
 pub(crate) mod methods;
 mod server;
@@ -25,6 +26,6 @@ mod tests;
 use crate::api::limits::PIECE_BYTES_MAX;
 
 pub use error::ChunkError;
+pub use folder::StoreError;
 pub(crate) use server::{ChunkServer, LEASE, chunk_error, class, read_from};
-pub use store::StoreError;
 pub(crate) use store::{ChunkStore, ReplicaReport};

@@ -11,8 +11,9 @@ use proptest::prelude::*;
 
 use super::error::ChunkError;
 use super::file::{ChunkFile, Identity};
+use super::folder::StoreError;
 use super::format::{DATA_AT, SLOT_AT};
-use super::store::{ChunkStore, StoreError};
+use super::store::ChunkStore;
 
 const CHUNK: ChunkId = ChunkId(7);
 const V1: ChunkVersion = ChunkVersion(1);

@@ -60,7 +60,7 @@ impl FilesConfig {
     }
 }
 
-/// The file system's part of a node.
+/// The file system's part of a node; its work ends when it is dropped.
 pub struct FilesNode {
     files: LocalFiles,
     chunks: ChunkServer,
@@ -151,6 +151,12 @@ async fn touch(files: LocalFiles, shutdown: CancellationToken) {
                 tracing::warn!(%error, "chunks of unfinished files were not touched");
             }
         }
+    }
+}
+
+impl Drop for FilesNode {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
     }
 }
 

@@ -208,12 +208,13 @@ impl Master {
     /// Nodes for a new chunk. A new leader first has to hear of them.
     async fn place(&self, term: u64, writer: NodeId) -> Result<Vec<NodeId>, FilesError> {
         let until = Instant::now() + SERVERS_WAIT;
-        let voters = self.0.commands.group().status().voters.len();
+        let voters = self.voters();
         loop {
             let placed = {
                 let state = self.state(term);
-                let needed = if voters.max(state.servers.known()) <= 1 { 1 } else { 2 };
-                let full = voters.max(state.servers.known()).min(CHUNK_REPLICAS);
+                let members = state.servers.members(&voters).len();
+                let needed = if members <= 1 { 1 } else { 2 };
+                let full = members.min(CHUNK_REPLICAS);
                 let placed = state.servers.place(self.now(), writer, CHUNK_REPLICAS, needed);
                 // Just elected: whoever was not heard yet may be alive all the same.
                 let is_new = self.now() - state.since_ms < GREETING_WAIT.as_millis() as u64;

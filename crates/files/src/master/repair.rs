@@ -109,6 +109,11 @@ impl Master {
         Ok(())
     }
 
+    /// The nodes that host the namespace: each has a chunkserver, heard of or not.
+    pub(super) fn voters(&self) -> BTreeSet<NodeId> {
+        self.0.commands.group().status().voters
+    }
+
     fn alive(&self, term: u64) -> BTreeSet<NodeId> {
         self.state(term).servers.alive(self.now())
     }
@@ -266,12 +271,8 @@ impl Master {
             self.state(term).repair.wanting.insert(replicas, next_cursor(&page));
             suspects.extend(page);
         }
-        let dead: Vec<_> = {
-            let voters = self.0.commands.group().status().voters;
-            let state = self.state(term);
-            let known = state.servers.usage(self.now()).into_iter().map(|server| server.node);
-            known.chain(voters).filter(|node| !alive.contains(node)).collect()
-        };
+        let dead = self.state(term).servers.members(&self.voters());
+        let dead = dead.into_iter().filter(|node| !alive.contains(node));
         for node in dead {
             let cursor = self.state(term).repair.dead.get(&node).copied().flatten();
             let page = query.chunks_on(node, cursor, PAGE)?;
@@ -357,13 +358,12 @@ impl Master {
         let view = self.0.commands.view().await?;
         let query = Query(&view);
         let counters = query.counters()?;
-        let (servers, known, repairs) = {
+        let (servers, repairs) = {
             let state = self.state(term);
-            let usage = state.servers.usage(self.now());
-            (usage, state.servers.known(), state.repair.copying.len())
+            (state.servers.usage(&self.voters(), self.now()), state.repair.copying.len())
         };
         let alive = self.alive(term);
-        let wanted = CHUNK_REPLICAS.min(known);
+        let wanted = CHUNK_REPLICAS.min(servers.len());
         let mut weak = BTreeMap::new();
         for replicas in 1..wanted {
             for chunk in query.chunks_wanting(replicas, None, COUNTED_MAX)? {

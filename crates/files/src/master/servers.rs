@@ -66,9 +66,9 @@ impl Servers {
         self.0.iter().filter(|(_, server)| server.is_alive(now)).map(|(node, _)| *node).collect()
     }
 
-    /// How many chunkservers were ever heard of.
-    pub(super) fn known(&self) -> usize {
-        self.0.len()
+    /// These nodes and all that were heard of.
+    pub(super) fn members(&self, expected: &BTreeSet<NodeId>) -> BTreeSet<NodeId> {
+        self.0.keys().chain(expected).copied().collect()
     }
 
     /// The nodes for a new chunk, the primary first: the writer's own node if possible, because its
@@ -121,16 +121,20 @@ impl Servers {
         }
     }
 
-    /// For status.
-    pub(super) fn usage(&self, now: u64) -> Vec<ServerUsage> {
-        let usage = |(node, server): (&NodeId, &Server)| ServerUsage {
-            node: *node,
-            alive: server.is_alive(now),
-            free_bytes: server.free_bytes,
-            used_bytes: server.used_bytes,
-            chunks: server.chunks,
+    /// For status: these nodes and all that were heard of.
+    pub(super) fn usage(&self, expected: &BTreeSet<NodeId>, now: u64) -> Vec<ServerUsage> {
+        let unheard = Server::default();
+        let usage = |node: NodeId| {
+            let server = self.0.get(&node).unwrap_or(&unheard);
+            ServerUsage {
+                node,
+                alive: server.is_alive(now),
+                free_bytes: server.free_bytes,
+                used_bytes: server.used_bytes,
+                chunks: server.chunks,
+            }
         };
-        self.0.iter().map(usage).collect()
+        self.members(expected).into_iter().map(usage).collect()
     }
 }
 
@@ -193,6 +197,14 @@ mod tests {
         servers.heard(NodeId(2), 1, (0, 0, 0));
         let full = NoPlace::NoSpace { full: nodes(&[2, 3]) };
         assert_eq!(servers.place(2, NodeId(3), 3, 2), Err(full));
+    }
+
+    #[test]
+    fn a_member_that_was_never_heard_of_counts_as_dead() {
+        let expected = [NodeId(1), NodeId(3)].into();
+        let usage = servers(&[GIB, GIB]).usage(&expected, 2);
+        let alive: Vec<_> = usage.into_iter().map(|server| (server.node.0, server.alive)).collect();
+        assert_eq!(alive, vec![(1, true), (2, true), (3, false)]);
     }
 
     #[test]
