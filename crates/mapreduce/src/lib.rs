@@ -1,13 +1,16 @@
 //! MapReduce over the files of a cluster.
-#![expect(dead_code, reason = "the parts are put together step by step")]
 
 mod api;
+mod coordinator;
 mod input;
 mod job;
 mod local;
 mod program;
+mod service;
 mod shuffle;
 mod task;
+mod timing;
+mod worker;
 
 pub use api::{
     AttemptFailure, AttemptLog, Counters, JobId, JobPage, JobSpec, JobStatus, JobSummary,
@@ -15,3 +18,4 @@ pub use api::{
     TaskName, limits, wait,
 };
 pub use local::{LocalOptions, run_local};
+pub use service::{MapReduceNode, RemoteMapReduce};

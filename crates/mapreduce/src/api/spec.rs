@@ -129,6 +129,10 @@ impl JobSpec {
     }
 
     fn broken_program(&self) -> Option<String> {
+        let is_built_in = !matches!(self.program, Program::Streaming { .. });
+        if is_built_in && self.reducers == Some(0) {
+            return Some("the built-in jobs need at least one reducer".to_owned());
+        }
         match &self.program {
             Program::WordCount => None,
             Program::Grep { pattern } => {
@@ -237,6 +241,8 @@ mod tests {
         let file = |name: &str| ShippedFile { name: name.to_owned(), content: Bytes::new() };
         refused(JobSpec { files: vec![file("../a")], ..streaming("cat") }, "file's name");
         refused(JobSpec { files: vec![file("a"), file("a")], ..streaming("cat") }, "two files");
+        let counting = JobSpec::new(Program::WordCount, vec!["/b/in".to_owned()], "/b/out");
+        refused(JobSpec { reducers: Some(0), ..counting }, "at least one reducer");
         let grep = Program::Grep { pattern: "(".to_owned() };
         refused(JobSpec::new(grep, vec!["/b/in".to_owned()], "/b/out"), "unclosed group");
     }

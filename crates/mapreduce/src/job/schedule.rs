@@ -365,11 +365,6 @@ impl Job {
         self.end(Outcome::Cancelled);
     }
 
-    /// The job cannot go on, for a reason outside it.
-    pub(crate) fn abandon(&mut self, reason: String) {
-        self.end(Outcome::Failed { reason });
-    }
-
     /// What the driver is to do, in this order.
     pub(crate) fn take_actions(&mut self) -> Vec<Action> {
         std::mem::take(&mut self.actions)
