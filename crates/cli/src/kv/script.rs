@@ -1,0 +1,180 @@
+//! Transactions as text, in the form that users of etcd's tool write them.
+
+use anyhow::{Context, bail, ensure};
+use bytes::Bytes;
+use onefold_kv::{
+    Compare, CompareResult, CompareTarget, DeleteRangeRequest, LeaseId, Operation,
+    OperationResponse, PutRequest, RangeRequest, TxnRequest, TxnResponse,
+};
+
+use super::text::Record;
+use crate::output::{Format, print_json};
+
+/// Reads conditions, operations if they hold, and operations if not, with empty lines between.
+pub fn parse(text: &str) -> anyhow::Result<TxnRequest> {
+    let mut parts = text.split("\n\n");
+    let mut lines = || {
+        let part = parts.next().unwrap_or_default();
+        part.lines().map(str::trim).filter(|line| !line.is_empty())
+    };
+    let compare = lines().map(parse_compare).collect::<anyhow::Result<_>>()?;
+    let success = lines().map(parse_operation).collect::<anyhow::Result<_>>()?;
+    let failure = lines().map(parse_operation).collect::<anyhow::Result<_>>()?;
+    Ok(TxnRequest { compare, success, failure })
+}
+
+/// `target("key") result "operand"`.
+fn parse_compare(line: &str) -> anyhow::Result<Compare> {
+    let shape = || format!("{line:?} is no condition; write for example: value(\"key\") = \"v\"");
+    let (target, rest) = line.split_once('(').with_context(shape)?;
+    let (key, rest) = rest.rsplit_once(')').with_context(shape)?;
+    let rest = rest.trim();
+    let end = rest.find(|c: char| !"=!<>".contains(c)).with_context(shape)?;
+    let (result, operand) = rest.split_at(end);
+    let result = match result {
+        "=" | "==" => CompareResult::Equal,
+        "!=" => CompareResult::NotEqual,
+        "<" => CompareResult::Less,
+        ">" => CompareResult::Greater,
+        _ => bail!(shape()),
+    };
+    let key = one_word(key).with_context(shape)?;
+    let operand = one_word(operand).with_context(shape)?;
+    let number = || operand.parse::<i64>().with_context(|| format!("{operand:?} is no number"));
+    let target = match target.trim() {
+        "value" | "val" => CompareTarget::Value(operand.clone().into()),
+        "version" | "ver" => CompareTarget::Version(number()?),
+        "create" | "c" => CompareTarget::CreateRevision(number()?),
+        "mod" | "m" => CompareTarget::ModRevision(number()?),
+        "lease" => CompareTarget::Lease(LeaseId(i64::from_str_radix(&operand, 16)?)),
+        other => bail!("{other:?} cannot be compared; there are value, ver, create, mod, lease"),
+    };
+    Ok(Compare::new(key, result, target))
+}
+
+fn parse_operation(line: &str) -> anyhow::Result<Operation> {
+    let mut words = split_words(line)?;
+    let prefix = words.iter().position(|word| word == "--prefix");
+    if let Some(place) = prefix {
+        words.remove(place);
+    }
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let bytes = |word: &str| Bytes::copy_from_slice(word.as_bytes());
+    Ok(match words[..] {
+        ["put", key, value] => Operation::Put(PutRequest::new(bytes(key), bytes(value))),
+        ["get", key] if prefix.is_some() => Operation::Range(RangeRequest::prefix(bytes(key))),
+        ["get", key] => Operation::Range(RangeRequest::key(bytes(key))),
+        ["del", key] if prefix.is_some() => {
+            Operation::DeleteRange(DeleteRangeRequest::prefix(bytes(key)))
+        }
+        ["del", key] => Operation::DeleteRange(DeleteRangeRequest::key(bytes(key))),
+        _ => bail!("{line:?} is no operation; there are: put KEY VALUE, get KEY, del KEY"),
+    })
+}
+
+fn one_word(text: &str) -> anyhow::Result<String> {
+    let mut words = split_words(text)?;
+    ensure!(words.len() == 1, "{text:?} is not one word; put it in quotes");
+    Ok(words.remove(0))
+}
+
+/// Words separated by blanks; in double quotes a word may have blanks, and `\` takes the next
+/// character as it is.
+fn split_words(line: &str) -> anyhow::Result<Vec<String>> {
+    let mut words = Vec::new();
+    let mut characters = line.chars().peekable();
+    while let Some(&first) = characters.peek() {
+        if first.is_whitespace() {
+            characters.next();
+            continue;
+        }
+        let mut word = String::new();
+        let mut quoted = false;
+        while let Some(&next) = characters.peek() {
+            if next.is_whitespace() && !quoted {
+                break;
+            }
+            characters.next();
+            match next {
+                '"' => quoted = !quoted,
+                '\\' => word.push(characters.next().context("a \\ at the end of a line")?),
+                other => word.push(other),
+            }
+        }
+        ensure!(!quoted, "a quote in {line:?} is not closed");
+        words.push(word);
+    }
+    Ok(words)
+}
+
+/// Prints what a transaction did.
+pub fn print(answer: &TxnResponse, format: Format) -> anyhow::Result<()> {
+    if format == Format::Json {
+        let responses: Vec<_> = answer.responses.iter().map(to_json).collect();
+        return print_json(&serde_json::json!({
+            "succeeded": answer.succeeded,
+            "revision": answer.header.revision,
+            "responses": responses,
+        }));
+    }
+    println!("{}", if answer.succeeded { "SUCCESS" } else { "FAILURE" });
+    for response in &answer.responses {
+        println!();
+        match response {
+            OperationResponse::Put(_) => println!("OK"),
+            OperationResponse::DeleteRange(done) => println!("{}", done.deleted),
+            OperationResponse::Range(found) => {
+                for kv in &found.kvs {
+                    Record::from(kv.clone()).print(false, false)?;
+                }
+            }
+            OperationResponse::Txn(inner) => print(inner, format)?,
+        }
+    }
+    Ok(())
+}
+
+fn to_json(response: &OperationResponse) -> serde_json::Value {
+    match response {
+        OperationResponse::Put(_) => serde_json::json!({ "put": {} }),
+        OperationResponse::DeleteRange(done) => serde_json::json!({ "deleted": done.deleted }),
+        OperationResponse::Range(found) => {
+            let records: Vec<Record> = found.kvs.iter().cloned().map(Record::from).collect();
+            serde_json::json!({ "kvs": records })
+        }
+        OperationResponse::Txn(inner) => {
+            let responses: Vec<_> = inner.responses.iter().map(to_json).collect();
+            serde_json::json!({ "succeeded": inner.succeeded, "responses": responses })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_script_has_conditions_and_two_branches() {
+        let script = "value(\"k\") = \"a b\"\nmod(k) > 0\n\nput k \"c d\"\nget x --prefix\n\ndel k\n";
+        let txn = parse(script).unwrap();
+        assert_eq!(txn.compare.len(), 2);
+        assert_eq!(txn.compare[0].target, CompareTarget::Value("a b".into()));
+        assert_eq!(txn.compare[1].result, CompareResult::Greater);
+        assert_eq!(txn.success[0], Operation::Put(PutRequest::new("k", "c d")));
+        assert_eq!(txn.success[1], Operation::Range(RangeRequest::prefix("x")));
+        assert_eq!(txn.failure, [Operation::DeleteRange(DeleteRangeRequest::key("k"))]);
+    }
+
+    #[test]
+    fn what_is_no_condition_or_operation_is_refused() {
+        for script in ["value(k) ~ 1", "value k = 1", "soul(k) = 1", "mod(k) = x", "value(\"k) = 1"]
+        {
+            assert!(parse(script).is_err(), "{script}");
+        }
+        for operation in ["put k", "grow k", "put k \"v"] {
+            assert!(parse(&format!("\n\n{operation}")).is_err(), "{operation}");
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! All nodes of a local cluster: start, watch, stop.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use onefold_admin::NewS3Key;
+use onefold_client::Client;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use super::layout::{
+    NODES_MAX, NodeEntry, Ports, S3_ACCESS_KEY, S3_SECRET_KEY, read_state, write_state,
+};
+use super::process::{NodeProcess, last_line};
+
+/// How long nodes may take to be ready, recovery of their data included.
+const READY_PATIENCE: Duration = Duration::from_secs(120);
+/// How long a cluster that is just stopping may keep its ports.
+const PORT_PATIENCE: Duration = Duration::from_secs(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// What a local cluster shall be.
+pub struct ClusterOptions {
+    pub nodes: usize,
+    pub folder: PathBuf,
+    pub base_port: Option<u16>,
+}
+
+struct Slot {
+    entry: NodeEntry,
+    process: Option<NodeProcess>,
+    /// Whether the node is meant to run: false once somebody stopped or killed it on purpose.
+    wanted: bool,
+}
+
+/// A cluster of node processes that this process started.
+pub struct LocalCluster {
+    folder: PathBuf,
+    join: String,
+    slots: Vec<Slot>,
+}
+
+impl LocalCluster {
+    /// Starts every node and waits until the cluster answers.
+    pub async fn start(options: ClusterOptions) -> anyhow::Result<Self> {
+        ensure!(
+            (1..=NODES_MAX).contains(&options.nodes),
+            "a local cluster has 1 to {NODES_MAX} nodes, not {}; choose another --nodes",
+            options.nodes
+        );
+        std::fs::create_dir_all(&options.folder)
+            .with_context(|| format!("cannot create {}", options.folder.display()))?;
+        let folder = std::fs::canonicalize(&options.folder)?;
+        check_same_size(&folder, options.nodes)?;
+        check_ports(options.nodes, options.base_port).await?;
+        let entries = (0..options.nodes)
+            .map(|position| NodeEntry::new(&folder, position, options.base_port))
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        let join = entries.iter().map(|entry| entry.peer.as_str()).collect::<Vec<_>>().join(",");
+        let slots = entries.into_iter().map(|entry| Slot { entry, process: None, wanted: true });
+        let mut cluster = Self { folder, join, slots: slots.collect() };
+        for position in 0..cluster.slots.len() {
+            cluster.spawn(position)?;
+        }
+        cluster.wait_until_ready().await?;
+        let client = cluster.client()?;
+        let key = NewS3Key {
+            access_key: Some(S3_ACCESS_KEY.to_owned()),
+            secret_key: Some(S3_SECRET_KEY.to_owned()),
+            loopback_only: true,
+        };
+        client.create_s3_key(key).await?;
+        Ok(cluster)
+    }
+
+    /// A client of the cluster.
+    pub fn client(&self) -> anyhow::Result<Client> {
+        Ok(Client::new(self.slots.iter().map(|slot| slot.entry.peer.clone()).collect())?)
+    }
+
+    /// The nodes as `dev.json` lists them.
+    pub fn entries(&self) -> Vec<NodeEntry> {
+        self.slots.iter().map(|slot| slot.entry.clone()).collect()
+    }
+
+    fn slot(&mut self, id: u64) -> anyhow::Result<usize> {
+        let position = self.slots.iter().position(|slot| slot.entry.id == id);
+        let count = self.slots.len();
+        position.with_context(|| format!("there is no node {id}; the nodes are 1 to {count}"))
+    }
+
+    fn spawn(&mut self, position: usize) -> anyhow::Result<()> {
+        let slot = &mut self.slots[position];
+        let process = NodeProcess::spawn(&slot.entry, &self.join)?;
+        slot.entry.pid = process.pid();
+        slot.process = Some(process);
+        slot.wanted = true;
+        self.save()
+    }
+
+    fn save(&self) -> anyhow::Result<()> {
+        write_state(&self.folder, &self.entries())
+    }
+
+    fn take(&mut self, position: usize) -> anyhow::Result<Option<NodeProcess>> {
+        let slot = &mut self.slots[position];
+        slot.wanted = false;
+        slot.entry.pid = 0;
+        let process = slot.process.take();
+        self.save()?;
+        Ok(process)
+    }
+
+    /// Starts a node that does not run, and waits until it is ready.
+    pub async fn start_node(&mut self, id: u64) -> anyhow::Result<()> {
+        let position = self.slot(id)?;
+        ensure!(self.slots[position].process.is_none(), "node {id} is running");
+        self.spawn(position)?;
+        self.wait_until_ready().await
+    }
+
+    /// Stops a node in order.
+    pub async fn stop_node(&mut self, id: u64) -> anyhow::Result<()> {
+        let position = self.slot(id)?;
+        let process = self.take(position)?.with_context(|| format!("node {id} does not run"))?;
+        process.stop().await;
+        Ok(())
+    }
+
+    /// Kills a node with SIGKILL.
+    pub async fn kill_node(&mut self, id: u64) -> anyhow::Result<()> {
+        let position = self.slot(id)?;
+        let process = self.take(position)?.with_context(|| format!("node {id} does not run"))?;
+        process.kill().await;
+        Ok(())
+    }
+
+    /// Notices nodes that ended without being asked to, and says which and why.
+    pub fn reap(&mut self) -> anyhow::Result<Vec<(u64, String)>> {
+        let mut ended = Vec::new();
+        for slot in &mut self.slots {
+            let Some(status) = slot.process.as_mut().and_then(NodeProcess::ended) else { continue };
+            let reason = match status.code() {
+                Some(_) => last_line(&slot.entry.log_path()),
+                None => status.to_string(),
+            };
+            ended.push((slot.entry.id, reason));
+            slot.process = None;
+            slot.entry.pid = 0;
+        }
+        if !ended.is_empty() {
+            self.save()?;
+        }
+        Ok(ended)
+    }
+
+    /// Starts again every node that ended without being asked to.
+    pub fn restart_ended(&mut self) -> anyhow::Result<()> {
+        for position in 0..self.slots.len() {
+            if self.slots[position].wanted && self.slots[position].process.is_none() {
+                self.spawn(position)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops all nodes in order.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        let mut processes = Vec::new();
+        for position in 0..self.slots.len() {
+            processes.extend(self.take(position)?);
+        }
+        processes.iter().for_each(NodeProcess::ask_to_stop);
+        for process in processes {
+            process.stop().await;
+        }
+        Ok(())
+    }
+
+    async fn wait_until_ready(&mut self) -> anyhow::Result<()> {
+        let give_up = Instant::now() + READY_PATIENCE;
+        loop {
+            if let Some((id, reason)) = self.reap()?.into_iter().next() {
+                bail!("node {id} did not start: {reason}");
+            }
+            let mut unready = None;
+            for slot in self.slots.iter().filter(|slot| slot.process.is_some()) {
+                if !is_ready(&slot.entry.http).await {
+                    unready = Some((slot.entry.id, slot.entry.log_path()));
+                    break;
+                }
+            }
+            let Some((id, log)) = unready else { return Ok(()) };
+            if Instant::now() > give_up {
+                bail!(
+                    "node {id} is not ready after {} s; its messages are in {}",
+                    READY_PATIENCE.as_secs(),
+                    log.display()
+                );
+            }
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
+    }
+}
+
+/// A cluster keeps the number of nodes that it was formed with.
+fn check_same_size(folder: &Path, nodes: usize) -> anyhow::Result<()> {
+    if let Some(before) = read_state(folder)?
+        && before.len() != nodes
+    {
+        let before = before.len();
+        bail!(
+            "{} holds a cluster of {before} nodes, not {nodes}; give --nodes {before} or another \
+             --data-dir",
+            folder.display()
+        );
+    }
+    Ok(())
+}
+
+/// Fails with the name of the first port that something else keeps.
+async fn check_ports(nodes: usize, base: Option<u16>) -> anyhow::Result<()> {
+    let give_up = Instant::now() + PORT_PATIENCE;
+    for position in 0..nodes {
+        for (purpose, port) in Ports::of(position, base)?.named() {
+            while let Err(error) = TcpListener::bind(("127.0.0.1", port)) {
+                if Instant::now() > give_up {
+                    bail!(
+                        "port {port} ({purpose} of node {}) cannot be used: {error}; stop what \
+                         listens there or choose other ports with --base-port",
+                        position + 1
+                    );
+                }
+                tokio::time::sleep(POLL_INTERVAL).await;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether a node's `/readyz` says yes.
+async fn is_ready(address: &str) -> bool {
+    let ask = async {
+        let mut stream = TcpStream::connect(address).await?;
+        let request = format!("GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = [0u8; 12];
+        stream.read_exact(&mut answer).await?;
+        Ok::<_, std::io::Error>(answer.ends_with(b"200"))
+    };
+    matches!(tokio::time::timeout(Duration::from_secs(2), ask).await, Ok(Ok(true)))
+}

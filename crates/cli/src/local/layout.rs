@@ -1,0 +1,140 @@
+//! Which node of a local cluster listens where and keeps its data where.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use serde::{Deserialize, Serialize};
+
+/// The access key that local clusters accept, on loopback only.
+pub const S3_ACCESS_KEY: &str = "onefold";
+/// The secret of [`S3_ACCESS_KEY`].
+pub const S3_SECRET_KEY: &str = "onefold-secret";
+
+/// Most nodes of a local cluster: as many as a cluster can be formed of.
+pub const NODES_MAX: usize = 9;
+
+/// The file that says which nodes run; other programs rely on its name and fields.
+pub const STATE_FILE: &str = "dev.json";
+
+const PEER_PORT: u16 = 7000;
+const ETCD_PORT: u16 = 2379;
+const S3_PORT: u16 = 9000;
+const HTTP_PORT: u16 = 8080;
+const STRIDE: u16 = 10;
+
+/// The four ports of one node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ports {
+    pub peer: u16,
+    pub etcd: u16,
+    pub s3: u16,
+    pub http: u16,
+}
+
+impl Ports {
+    /// The ports of the node with this position, from 0. With a base port all four follow it;
+    /// without one, each protocol has its customary port.
+    pub fn of(position: usize, base: Option<u16>) -> anyhow::Result<Self> {
+        let shift = u16::try_from(position).ok().and_then(|p| p.checked_mul(STRIDE));
+        let at = |first: u16, plus: u16| {
+            shift
+                .and_then(|shift| first.checked_add(shift)?.checked_add(plus))
+                .context("the ports would pass 65535; choose a smaller --base-port")
+        };
+        Ok(match base {
+            Some(base) => {
+                Self { peer: at(base, 0)?, etcd: at(base, 1)?, s3: at(base, 2)?, http: at(base, 3)? }
+            }
+            None => Self {
+                peer: at(PEER_PORT, 0)?,
+                etcd: at(ETCD_PORT, 0)?,
+                s3: at(S3_PORT, 0)?,
+                http: at(HTTP_PORT, 0)?,
+            },
+        })
+    }
+
+    /// Each port with what it is for.
+    pub fn named(&self) -> [(&'static str, u16); 4] {
+        [("peer", self.peer), ("etcd", self.etcd), ("S3", self.s3), ("http", self.http)]
+    }
+}
+
+/// One entry of `dev.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeEntry {
+    pub id: u64,
+    /// 0 while the node does not run.
+    pub pid: u32,
+    pub data_dir: PathBuf,
+    pub etcd: String,
+    pub s3: String,
+    pub http: String,
+    pub peer: String,
+}
+
+impl NodeEntry {
+    /// The entry of the node with this position, from 0, not running.
+    pub fn new(folder: &Path, position: usize, base: Option<u16>) -> anyhow::Result<Self> {
+        let ports = Ports::of(position, base)?;
+        let address = |port: u16| format!("127.0.0.1:{port}");
+        let id = position as u64 + 1;
+        Ok(Self {
+            id,
+            pid: 0,
+            data_dir: folder.join(format!("node{id}")),
+            etcd: address(ports.etcd),
+            s3: address(ports.s3),
+            http: address(ports.http),
+            peer: address(ports.peer),
+        })
+    }
+
+    /// Where the node's messages go.
+    pub fn log_path(&self) -> PathBuf {
+        self.data_dir.with_extension("log")
+    }
+}
+
+/// Reads a cluster's `dev.json`, if there is one.
+pub fn read_state(folder: &Path) -> anyhow::Result<Option<Vec<NodeEntry>>> {
+    let path = folder.join(STATE_FILE);
+    let text = match std::fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    };
+    match serde_json::from_slice(&text) {
+        Ok(nodes) => Ok(Some(nodes)),
+        Err(error) => bail!(
+            "{} is damaged ({error}); delete it and start `onefold dev` again, the data stays",
+            path.display()
+        ),
+    }
+}
+
+/// Replaces `dev.json`; a reader sees the old or the new one.
+pub fn write_state(folder: &Path, nodes: &[NodeEntry]) -> anyhow::Result<()> {
+    let path = folder.join(STATE_FILE);
+    let fresh = folder.join(format!("{STATE_FILE}.new"));
+    let text = serde_json::to_vec_pretty(nodes)?;
+    std::fs::write(&fresh, text)
+        .and_then(|()| std::fs::rename(&fresh, &path))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn ports_are_the_customary_ones_or_follow_the_base() {
+        let plain = Ports::of(1, None).unwrap();
+        assert_eq!(plain, Ports { peer: 7010, etcd: 2389, s3: 9010, http: 8090 });
+        let moved = Ports::of(2, Some(20000)).unwrap();
+        assert_eq!(moved, Ports { peer: 20020, etcd: 20021, s3: 20022, http: 20023 });
+        assert!(Ports::of(2, Some(65530)).is_err());
+    }
+}

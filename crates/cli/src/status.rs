@@ -1,0 +1,94 @@
+//! `onefold status`: the cluster at a glance.
+
+use std::process::ExitCode;
+
+use onefold_admin::{ClusterStatus, NodeReport, Role, group_name};
+use onefold_client::Client;
+
+use crate::output::{Format, bytes, print_json, print_rows};
+
+/// Runs the verb. The exit code is 0 when every node answers and every group has a leader.
+pub async fn run(client: &Client, format: Format) -> anyhow::Result<ExitCode> {
+    let status = client.status().await?;
+    let troubles = troubles(&status);
+    match format {
+        Format::Json => print_json(&status)?,
+        Format::Table => {
+            print_table(&status)?;
+            for trouble in &troubles {
+                println!("! {trouble}");
+            }
+        }
+    }
+    Ok(if troubles.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn print_table(status: &ClusterStatus) -> anyhow::Result<()> {
+    println!("cluster {}\n", status.cluster);
+    let head = ["node", "state", "peer", "etcd", "s3", "http", "leads", "log", "table"];
+    print_rows(Format::Table, &head, &status.nodes, |node| node_cells(status, node))?;
+    println!();
+    if let Some(files) = &status.files {
+        println!(
+            "{} files in {} buckets, {}; {} chunks, {} short of replicas, {} unavailable, {} \
+             being replicated",
+            files.files,
+            files.buckets,
+            bytes(files.file_bytes),
+            files.chunks,
+            files.chunks_under_replicated,
+            files.chunks_unavailable,
+            files.repairs_running,
+        );
+    }
+    Ok(())
+}
+
+fn node_cells(cluster: &ClusterStatus, report: &NodeReport) -> Vec<String> {
+    let mut cells = vec![report.node.to_string()];
+    let Some(status) = &report.status else {
+        cells.extend(["no answer".to_owned(), report.address.clone()]);
+        cells.resize(9, String::new());
+        return cells;
+    };
+    let led = status
+        .groups
+        .iter()
+        .filter(|group| group.role == Role::Leader && cluster.leader(group.group) == Some(report.node))
+        .map(|group| group_name(group.group));
+    cells.extend([
+        "ready".to_owned(),
+        report.address.clone(),
+        status.etcd.clone(),
+        status.s3.clone(),
+        status.http.clone(),
+        led.collect::<Vec<_>>().join(" "),
+        bytes(status.log_bytes),
+        bytes(status.table_bytes),
+    ]);
+    cells
+}
+
+/// What a person should look at.
+fn troubles(status: &ClusterStatus) -> Vec<String> {
+    let mut troubles = Vec::new();
+    for node in status.nodes.iter().filter(|node| node.status.is_none()) {
+        let reason = node.error.as_deref().unwrap_or("no reason given");
+        troubles.push(format!("node {} does not answer: {reason}", node.node));
+    }
+    for group in status.groups() {
+        if status.leader(group).is_none() {
+            let name = group_name(group);
+            troubles.push(format!("{name} has no leader: a majority of the nodes must run"));
+        }
+    }
+    match &status.files {
+        None => troubles.push("the file system does not answer".to_owned()),
+        Some(files) if files.chunks_unavailable > 0 => troubles.push(format!(
+            "{} chunks have no replica on a running node; start the nodes that hold them",
+            files.chunks_unavailable
+        )),
+        Some(_) => {}
+    }
+    troubles
+}
