@@ -11,10 +11,7 @@ use anyhow::{Context, bail};
 use toml::Value;
 
 /// The arguments with the file's flags put in behind the verb.
-pub fn expand(
-    arguments: Vec<OsString>,
-    command: &clap::Command,
-) -> anyhow::Result<Vec<OsString>> {
+pub fn expand(arguments: Vec<OsString>, command: &clap::Command) -> anyhow::Result<Vec<OsString>> {
     let Some(path) = config_path(&arguments) else { return Ok(arguments) };
     let name = path.display().to_string();
     let text = std::fs::read_to_string(&path)
@@ -83,9 +80,11 @@ fn verb<'a>(
     arguments: &[OsString],
     command: &'a clap::Command,
 ) -> Option<(usize, &'a clap::Command)> {
-    arguments.iter().enumerate().skip(1).find_map(|(place, argument)| {
-        command.find_subcommand(argument).map(|verb| (place, verb))
-    })
+    arguments
+        .iter()
+        .enumerate()
+        .skip(1)
+        .find_map(|(place, argument)| command.find_subcommand(argument).map(|verb| (place, verb)))
 }
 
 #[cfg(test)]

@@ -125,7 +125,9 @@ fn print_endpoints(cluster: &LocalCluster, format: Format) -> anyhow::Result<()>
         ]
     })?;
     if format == Format::Table {
-        println!("\nS3 access key {S3_ACCESS_KEY}, secret {S3_SECRET_KEY}. Ctrl-C stops the nodes.");
+        println!(
+            "\nS3 access key {S3_ACCESS_KEY}, secret {S3_SECRET_KEY}. Ctrl-C stops the nodes."
+        );
     }
     Ok(())
 }

@@ -7,7 +7,9 @@ use anyhow::{Context, bail, ensure};
 use clap::Subcommand;
 use futures::TryStreamExt;
 use onefold_client::Client;
-use onefold_files::{Condition, CopyOptions, FileInfo, FilePath, FileSystem, FilesError, ListRequest};
+use onefold_files::{
+    Condition, CopyOptions, FileInfo, FilePath, FileSystem, FilesError, ListRequest,
+};
 use serde::Serialize;
 
 use crate::output::{Format, bytes, print_json, print_rows, time};
@@ -267,8 +269,7 @@ async fn get(files: &Files, source: &str, target: &Path, recursive: bool) -> any
         return Ok(());
     }
     ensure!(!source.is_directory(), "{source} is a folder; fetch it with -r");
-    let target =
-        if target.is_dir() { target.join(source.file_name()) } else { target.to_owned() };
+    let target = if target.is_dir() { target.join(source.file_name()) } else { target.to_owned() };
     transfer::fetch(files, &source, &target).await?;
     Ok(())
 }

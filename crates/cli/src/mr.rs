@@ -127,7 +127,12 @@ pub async fn run(command: MrCommand, global: &Global) -> anyhow::Result<ExitCode
         }
         MrCommand::List { limit } => {
             let jobs = list(&*global.client()?.mapreduce(), limit).await?;
-            print_rows(format, &["job", "name", "state", "maps", "reduces", "submitted"], &jobs, row)?;
+            print_rows(
+                format,
+                &["job", "name", "state", "maps", "reduces", "submitted"],
+                &jobs,
+                row,
+            )?;
         }
         MrCommand::Cancel { job } => global.client()?.mapreduce().cancel(job).await?,
         MrCommand::Logs { job, task } => {
@@ -264,11 +269,9 @@ fn show(status: &JobStatus, format: Format) -> anyhow::Result<()> {
 fn spec(arguments: RunArgs, output: Option<&str>) -> anyhow::Result<JobSpec> {
     let mut words = arguments.words;
     let program = match arguments.mapper {
-        Some(mapper) => Program::Streaming {
-            mapper,
-            combiner: arguments.combiner,
-            reducer: arguments.reducer,
-        },
+        Some(mapper) => {
+            Program::Streaming { mapper, combiner: arguments.combiner, reducer: arguments.reducer }
+        }
         None => {
             ensure!(!words.is_empty(), "which job? Give wordcount, grep or --mapper COMMAND");
             builtin(&words.remove(0), arguments.pattern)?
@@ -320,8 +323,7 @@ fn environment(pairs: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
 }
 
 fn shipped(path: &PathBuf) -> anyhow::Result<ShippedFile> {
-    let content =
-        std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let content = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let name = path.file_name().and_then(|name| name.to_str());
     let name = name.with_context(|| format!("{} has no usable name", path.display()))?;
     Ok(ShippedFile { name: name.to_owned(), content: Bytes::from(content) })

@@ -44,9 +44,8 @@ pub async fn run(command: S3Command, client: &Client, format: Format) -> anyhow:
     let S3Command::Key(command) = command;
     match command {
         KeyCommand::Create { access_key, secret_key, loopback_only } => {
-            let key = client
-                .create_s3_key(NewS3Key { access_key, secret_key, loopback_only })
-                .await?;
+            let key =
+                client.create_s3_key(NewS3Key { access_key, secret_key, loopback_only }).await?;
             match format {
                 Format::Json => print_json(&key)?,
                 Format::Table => {

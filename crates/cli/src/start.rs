@@ -21,7 +21,12 @@ pub struct StartArgs {
     data_dir: PathBuf,
 
     /// Where other nodes and `onefold` clients reach this node.
-    #[arg(long, env = "ONEFOLD_LISTEN", default_value = "127.0.0.1:7000", value_name = "HOST:PORT")]
+    #[arg(
+        long,
+        env = "ONEFOLD_LISTEN",
+        default_value = "127.0.0.1:7000",
+        value_name = "HOST:PORT"
+    )]
     listen: String,
 
     /// The address that other nodes use, if it is not the one that is listened on.

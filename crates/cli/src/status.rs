@@ -54,7 +54,9 @@ fn node_cells(cluster: &ClusterStatus, report: &NodeReport) -> Vec<String> {
     let led = status
         .groups
         .iter()
-        .filter(|group| group.role == Role::Leader && cluster.leader(group.group) == Some(report.node))
+        .filter(|group| {
+            group.role == Role::Leader && cluster.leader(group.group) == Some(report.node)
+        })
         .map(|group| group_name(group.group));
     cells.extend([
         "ready".to_owned(),

@@ -79,8 +79,7 @@ pub async fn upload(
     target: &FilePath,
 ) -> anyhow::Result<FileInfo> {
     ensure!(!target.is_directory(), "{target} names a folder; give the file a name");
-    let mut writer =
-        files.create(target.bucket(), target.key(), CreateOptions::default()).await?;
+    let mut writer = files.create(target.bucket(), target.key(), CreateOptions::default()).await?;
     let mut buffer = BytesMut::new();
     loop {
         buffer.reserve(BUFFER_BYTES);

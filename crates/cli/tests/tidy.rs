@@ -79,8 +79,8 @@ fn every_dependency_is_explained() {
             let Some((name, _)) = line.split_once(".workspace") else { continue };
             let is_package_field =
                 ["version", "edition", "rust-version", "license", "publish"].contains(&name);
-            let known = explained.contains(&format!("{name},"))
-                || explained.contains(&format!("{name} |"));
+            let known =
+                explained.contains(&format!("{name},")) || explained.contains(&format!("{name} |"));
             if !name.starts_with("onefold-") && !is_package_field && !known {
                 unexplained.insert(name.to_owned());
             }

@@ -124,11 +124,8 @@ impl Folder {
         let identity = if identity_path.exists() {
             read_identity(path, &identity_path)?
         } else {
-            let identity = IdentityFile {
-                format: FOLDER_FORMAT,
-                incarnation: rand::random(),
-                formed: None,
-            };
+            let identity =
+                IdentityFile { format: FOLDER_FORMAT, incarnation: rand::random(), formed: None };
             write_identity(path, &identity)?;
             identity
         };

@@ -134,8 +134,7 @@ impl Credentials for S3Keys {
 }
 
 fn put_request(key: &S3Key) -> PutRequest {
-    let stored =
-        StoredKey { secret_key: key.secret_key.clone(), loopback_only: key.loopback_only };
+    let stored = StoredKey { secret_key: key.secret_key.clone(), loopback_only: key.loopback_only };
     let value = serde_json::to_vec(&stored).expect("plain data always serializes");
     PutRequest::new(format!("{KEY_PREFIX}{}", key.access_key), value)
 }

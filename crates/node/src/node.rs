@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::FutureExt;
 use onefold_admin::S3Key;
 use onefold_files::{FilesConfig, FilesNode, Namespace, StoreError};
 use onefold_kv::{Feed, KvStore, LocalKv};
@@ -30,6 +31,9 @@ const READY_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// How long a service may take to end its open requests.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a system may take to tell the other nodes that this one stops.
+const HAND_OVER_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What a node has to know.
 #[derive(Clone, Debug)]
@@ -197,7 +201,9 @@ async fn listen(address: &str, purpose: &'static str) -> Result<TcpListener, Nod
 }
 
 /// Runs what waits for the disk where waiting harms nobody.
-async fn blocking<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, NodeError>
+async fn blocking<T, E>(
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, NodeError>
 where
     T: Send + 'static,
     E: Into<NodeError> + Send + 'static,
@@ -309,7 +315,8 @@ impl Node {
         let admin = Arc::new(Admin {
             cluster,
             node: id,
-            listeners: [&config.etcd_listen, &config.s3_listen, &config.http_listen].map(Clone::clone),
+            listeners: [&config.etcd_listen, &config.s3_listen, &config.http_listen]
+                .map(Clone::clone),
             started,
             host: host.clone(),
             log,
@@ -353,9 +360,8 @@ impl Node {
             ("the S3 port", String::new())
         });
         let (admin, token) = (Arc::clone(&self.admin), stop.clone());
-        parts.spawn(async move {
-            ("the HTTP port", reason(http::serve(http, admin, token).await))
-        });
+        parts
+            .spawn(async move { ("the HTTP port", reason(http::serve(http, admin, token).await)) });
         let (members, system, token) =
             (Arc::clone(&self.members), Arc::new(self.system.clone()), stop.clone());
         let own = client_address(&config.advertise, &config.etcd_listen);
@@ -430,8 +436,12 @@ impl Node {
         if tokio::time::timeout(STOP_PATIENCE, ended).await.is_err() {
             tracing::warn!("some requests were cut off");
         }
-        self.mapreduce.shutdown().await;
-        self.files.shutdown().await;
+        // Handing over what others should know needs a majority, which may be stopping as well.
+        for part in [self.mapreduce.shutdown().boxed(), self.files.shutdown().boxed()] {
+            if tokio::time::timeout(HAND_OVER_PATIENCE, part).await.is_err() {
+                tracing::debug!("the others will notice by themselves that this node is gone");
+            }
+        }
         self.host.shutdown().await;
     }
 }

@@ -32,6 +32,9 @@ const MAP_TASKS_AIM: u64 = 60;
 const SPLIT_BYTES_MIN: u64 = 16 << 10;
 /// The share of the job, in thousandths, after which the node is killed.
 const KILL_AT_PERMILLE: u32 = 100;
+/// A job over less input would be over before anybody could look at its progress: there the node is
+/// killed as soon as the job is accepted.
+const SMALL_INPUT_BYTES: u64 = 64 << 20;
 /// How long to look at a job's status before looking again.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// How long a cluster that lost a node may take to answer.
@@ -56,15 +59,17 @@ pub async fn run(arguments: DemoArgs) -> anyhow::Result<ExitCode> {
     let pairs = transfer::pairs_below(&folder, &target)?;
     ensure!(!pairs.is_empty(), "{} holds no files; choose another --input", folder.display());
     let total = pairs.iter().map(|pair| pair.bytes).sum();
-    step(started, &format!("input: {} files, {} in {}", pairs.len(), bytes(total), folder.display()));
+    step(
+        started,
+        &format!("input: {} files, {} in {}", pairs.len(), bytes(total), folder.display()),
+    );
 
     let data = tempfile::Builder::new()
         .prefix("onefold-demo-")
         .tempdir()
         .context("cannot create a temporary folder")?;
     let base_port = Some(free_base_port()?);
-    let options =
-        ClusterOptions { nodes: NODES, folder: data.path().to_owned(), base_port };
+    let options = ClusterOptions { nodes: NODES, folder: data.path().to_owned(), base_port };
     let mut cluster = tokio::select! {
         cluster = LocalCluster::start(options) => cluster?,
         _ = tokio::signal::ctrl_c() => bail!("interrupted"),
@@ -98,7 +103,8 @@ async fn demonstrate(
     spec.split_bytes = (total / MAP_TASKS_AIM).clamp(SPLIT_BYTES_MIN, SPLIT_BYTES_MAX);
     let began = Instant::now();
     let job = client.mapreduce().submit(spec).await?;
-    let (killed, status) = run_job(cluster, &client, job, started).await?;
+    let kill_at = if total < SMALL_INPUT_BYTES { 0 } else { KILL_AT_PERMILLE };
+    let (killed, status) = run_job(cluster, &client, job, kill_at, started).await?;
     let took = began.elapsed();
     let probed = probe.stop().await?;
     ensure!(
@@ -107,9 +113,16 @@ async fn demonstrate(
         status.summary.phase,
         status.error.unwrap_or_default()
     );
-    step(started, &format!("counted: {} of {} map tasks, {} reduce tasks in {:.1} s",
-        status.summary.maps.done, status.summary.maps.total, status.summary.reduces.done,
-        took.as_secs_f64()));
+    step(
+        started,
+        &format!(
+            "counted: {} of {} map tasks, {} reduce tasks in {:.1} s",
+            status.summary.maps.done,
+            status.summary.maps.total,
+            status.summary.reduces.done,
+            took.as_secs_f64()
+        ),
+    );
 
     let counted = count::from_cluster(&files, &output.parse()?).await?;
     let local = count::from_files(pairs).await?;
@@ -135,6 +148,7 @@ async fn run_job(
     cluster: &mut LocalCluster,
     client: &Client,
     job: JobId,
+    kill_at_permille: u32,
     started: Instant,
 ) -> anyhow::Result<(Killed, JobStatus)> {
     let mapreduce = client.mapreduce();
@@ -150,15 +164,22 @@ async fn run_job(
                 let ended = status.summary.phase.is_ended();
                 if ended {
                     progress.finish();
-                    let killed = killed.context("the job ended before a node could be killed")?;
+                    let killed = killed.context(
+                        "the job ended before a node could be killed; give a larger --input",
+                    )?;
                     return Ok((killed, status));
                 }
-                if killed.is_none() && permille >= KILL_AT_PERMILLE {
+                if killed.is_none() && permille >= kill_at_permille {
                     let victim = kill_leader(cluster, client, permille).await?;
-                    step(started, &format!(
-                        "killed: node {} (leader of {}) with SIGKILL, the job at {} %",
-                        victim.node, victim.led, permille / 10
-                    ));
+                    step(
+                        started,
+                        &format!(
+                            "killed: node {} (leader of {}) with SIGKILL, the job at {} %",
+                            victim.node,
+                            victim.led,
+                            permille / 10
+                        ),
+                    );
                     killed = Some(victim);
                 }
             }
@@ -199,12 +220,23 @@ fn report(
     }
     let words: u64 = counted.values().sum();
     println!("\nread       {} ({words} words, {} different)", bytes(total), counted.len());
-    println!("took       {:.1} s ({}/s)", took.as_secs_f64(),
-        bytes((total as f64 / took.as_secs_f64()) as u64));
-    println!("killed     node {}, leader of {}, with the job at {} %", killed.node, killed.led,
-        killed.permille / 10);
-    println!("clients    waited at most {} ms between two acknowledged writes ({} writes, {} lost)",
-        probed.longest_gap.as_millis(), probed.acknowledged, probed.lost);
+    println!(
+        "took       {:.1} s ({}/s)",
+        took.as_secs_f64(),
+        bytes((total as f64 / took.as_secs_f64()) as u64)
+    );
+    println!(
+        "killed     node {}, leader of {}, with the job at {} %",
+        killed.node,
+        killed.led,
+        killed.permille / 10
+    );
+    println!(
+        "clients    waited at most {} ms between two acknowledged writes ({} writes, {} lost)",
+        probed.longest_gap.as_millis(),
+        probed.acknowledged,
+        probed.lost
+    );
     if counted == local {
         println!("result     equal to a plain count over the local files");
     } else {

@@ -117,12 +117,7 @@ pub async fn lock(
 }
 
 /// Stands for election until Ctrl-C.
-pub async fn campaign(
-    kv: &Arc<dyn Kv>,
-    name: &str,
-    value: &str,
-    ttl: i64,
-) -> anyhow::Result<()> {
+pub async fn campaign(kv: &Arc<dyn Kv>, name: &str, value: &str, ttl: i64) -> anyhow::Result<()> {
     let contender = Contender::enter(&**kv, name, value, ttl).await?;
     let lead = async {
         contender.wait_for_turn(kv).await?;

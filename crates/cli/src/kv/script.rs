@@ -157,7 +157,8 @@ mod tests {
 
     #[test]
     fn a_script_has_conditions_and_two_branches() {
-        let script = "value(\"k\") = \"a b\"\nmod(k) > 0\n\nput k \"c d\"\nget x --prefix\n\ndel k\n";
+        let script =
+            "value(\"k\") = \"a b\"\nmod(k) > 0\n\nput k \"c d\"\nget x --prefix\n\ndel k\n";
         let txn = parse(script).unwrap();
         assert_eq!(txn.compare.len(), 2);
         assert_eq!(txn.compare[0].target, CompareTarget::Value("a b".into()));

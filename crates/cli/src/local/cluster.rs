@@ -245,7 +245,8 @@ async fn check_ports(nodes: usize, base: Option<u16>) -> anyhow::Result<()> {
 async fn is_ready(address: &str) -> bool {
     let ask = async {
         let mut stream = TcpStream::connect(address).await?;
-        let request = format!("GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        let request =
+            format!("GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await?;
         let mut answer = [0u8; 12];
         stream.read_exact(&mut answer).await?;

@@ -113,21 +113,15 @@ fn write_private(path: &Path, text: &[u8]) -> std::io::Result<()> {
 /// Has the `onefold dev` that owns the folder act on one node.
 pub async fn command(folder: &Path, action: Action, id: u64) -> anyhow::Result<()> {
     let path = folder.join(CONTROL_FILE);
-    let not_running = || {
-        format!("no `onefold dev` runs on {0}; start it with --data-dir {0}", folder.display())
-    };
+    let not_running =
+        || format!("no `onefold dev` runs on {0}; start it with --data-dir {0}", folder.display());
     let text = std::fs::read(&path).with_context(not_running)?;
     let file: ControlFile = serde_json::from_slice(&text).with_context(not_running)?;
     let peers = Peers::new(Arc::new(IdentityCell::new(Identity::CLIENT)), Limits::default());
     let address = file.address.to_string();
     let request = (file.token, action, id);
-    let call = peers.call_address::<DevAct>(
-        &address,
-        Class::Call,
-        &request,
-        Bytes::new(),
-        ACTION_TIMEOUT,
-    );
+    let call =
+        peers.call_address::<DevAct>(&address, Class::Call, &request, Bytes::new(), ACTION_TIMEOUT);
     match call.await {
         Ok(_) => Ok(()),
         Err(CallError::Remote(error)) => bail!("{}", error.message),

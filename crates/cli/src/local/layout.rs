@@ -42,9 +42,12 @@ impl Ports {
                 .context("the ports would pass 65535; choose a smaller --base-port")
         };
         Ok(match base {
-            Some(base) => {
-                Self { peer: at(base, 0)?, etcd: at(base, 1)?, s3: at(base, 2)?, http: at(base, 3)? }
-            }
+            Some(base) => Self {
+                peer: at(base, 0)?,
+                etcd: at(base, 1)?,
+                s3: at(base, 2)?,
+                http: at(base, 3)?,
+            },
             None => Self {
                 peer: at(PEER_PORT, 0)?,
                 etcd: at(ETCD_PORT, 0)?,

@@ -133,22 +133,50 @@ fn api(aws: &Aws, folder: &Path) {
     let file = folder.join("range");
     let (path, body) = (file.to_str().expect("plain"), "0123456789");
     fs::write(&file, body).expect("writable");
-    let put = ["s3api", "put-object", "--bucket", "shelf", "--key", "digits", "--body", path,
-        "--metadata", "colour=blue", "--content-type", "text/digits"];
+    let put = [
+        "s3api",
+        "put-object",
+        "--bucket",
+        "shelf",
+        "--key",
+        "digits",
+        "--body",
+        path,
+        "--metadata",
+        "colour=blue",
+        "--content-type",
+        "text/digits",
+    ];
     let etag = aws.must(&put);
     assert!(etag.contains("781e5e245d69b566979b86e28d23f2c7"), "the ETag is the MD5: {etag}");
     let head = aws.must(&["s3api", "head-object", "--bucket", "shelf", "--key", "digits"]);
     assert!(head.contains("blue") && head.contains("text/digits"), "{head}");
     let part = folder.join("part");
     let part = part.to_str().expect("plain");
-    aws.must(&["s3api", "get-object", "--bucket", "shelf", "--key", "digits", "--range",
-        "bytes=3-5", part]);
+    aws.must(&[
+        "s3api",
+        "get-object",
+        "--bucket",
+        "shelf",
+        "--key",
+        "digits",
+        "--range",
+        "bytes=3-5",
+        part,
+    ]);
     assert_eq!(fs::read(part).expect("it was fetched"), b"345");
-    aws.must(&["s3api", "copy-object", "--bucket", "shelf", "--key", "copy", "--copy-source",
-        "shelf/digits"]);
+    aws.must(&[
+        "s3api",
+        "copy-object",
+        "--bucket",
+        "shelf",
+        "--key",
+        "copy",
+        "--copy-source",
+        "shelf/digits",
+    ]);
     let delete = r#"{"Objects":[{"Key":"copy"},{"Key":"digits"},{"Key":"never-there"}]}"#;
-    let deleted =
-        aws.must(&["s3api", "delete-objects", "--bucket", "shelf", "--delete", delete]);
+    let deleted = aws.must(&["s3api", "delete-objects", "--bucket", "shelf", "--delete", delete]);
     assert!(deleted.contains("copy") && deleted.contains("digits"), "{deleted}");
     aws.fails_with(
         &["s3api", "get-object", "--bucket", "shelf", "--key", "digits", part],

@@ -41,8 +41,7 @@ fn listening_beyond_loopback_needs_consent() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let data_dir = folder.path().join("node");
     let data_dir = data_dir.to_str().expect("plain");
-    let line =
-        error_line(&run(&["start", "--data-dir", data_dir, "--listen", "0.0.0.0:7000"]), 1);
+    let line = error_line(&run(&["start", "--data-dir", data_dir, "--listen", "0.0.0.0:7000"]), 1);
     assert!(line.contains("--allow-plaintext"), "{line}");
 }
 
@@ -62,8 +61,9 @@ fn a_folder_or_port_that_belongs_to_something_else_is_left_alone() {
 
     let other = folder.path().join("other");
     let other = other.to_str().expect("plain");
-    let _taken = std::net::TcpListener::bind(("127.0.0.1", base.parse::<u16>().expect("a port") + 2))
-        .expect("it was free");
+    let _taken =
+        std::net::TcpListener::bind(("127.0.0.1", base.parse::<u16>().expect("a port") + 2))
+            .expect("it was free");
     let line =
         error_line(&run(&["dev", "--nodes", "1", "--base-port", &base, "--data-dir", other]), 1);
     assert!(line.contains("cannot be used") && line.contains("S3"), "{line}");

@@ -57,8 +57,10 @@ fn keys(etcdctl: &Etcdctl) {
         etcdctl.must(&["get", "fruit/", "--prefix"]),
         "fruit/apple\nred\nfruit/pear\ngreen\n"
     );
-    assert_eq!(etcdctl.must(&["get", "fruit/", "--prefix", "--keys-only", "--limit=1"]).trim(),
-        "fruit/apple");
+    assert_eq!(
+        etcdctl.must(&["get", "fruit/", "--prefix", "--keys-only", "--limit=1"]).trim(),
+        "fruit/apple"
+    );
     assert_eq!(etcdctl.must(&["del", "fruit/", "--prefix"]).trim(), "2");
     assert_eq!(etcdctl.must(&["get", "fruit/", "--prefix"]), "");
 }

@@ -31,12 +31,8 @@ fn count(text: &str) -> BTreeMap<String, u64> {
 fn output(cluster: &LocalCluster, folder: &str) -> BTreeMap<String, u64> {
     let listing = cluster.must(&["fs", "ls", folder, "--output", "json"]);
     let listing: serde_json::Value = serde_json::from_str(&listing).expect("JSON");
-    let paths: Vec<&str> = listing
-        .as_array()
-        .expect("a list")
-        .iter()
-        .filter_map(|row| row["path"].as_str())
-        .collect();
+    let paths: Vec<&str> =
+        listing.as_array().expect("a list").iter().filter_map(|row| row["path"].as_str()).collect();
     assert!(paths.iter().any(|path| path.ends_with("/_SUCCESS")), "{paths:?}");
     let mut counts = BTreeMap::new();
     for path in paths.iter().filter(|path| path.contains("/part-")) {
@@ -67,15 +63,36 @@ fn counts_are_right_whoever_counts_and_whoever_dies() {
     let mapper = "tr -s ' ' '\\n' | grep -v '^$' | sed 's/$/\\t1/'";
     let reducer = "awk -F'\\t' '$1 != last { if (n) print last \"\\t\" n; last = $1; n = 0 } \
                    { n += $2 } END { if (n) print last \"\\t\" n }'";
-    let streaming = ["mr", "run", "--mapper", mapper, "--reducer", reducer, "--input",
-        "/texts/in/words", "--output", "/texts/streaming"];
+    let streaming = [
+        "mr",
+        "run",
+        "--mapper",
+        mapper,
+        "--reducer",
+        reducer,
+        "--input",
+        "/texts/in/words",
+        "--output",
+        "/texts/streaming",
+    ];
     cluster.must(&streaming);
     assert_eq!(output(&cluster, "/texts/streaming"), expected);
 
     // A slow job, so that a worker dies in its middle.
     let slow = format!("sleep 2; {mapper}");
-    let job = cluster.must(&["mr", "run", "--mapper", &slow, "--reducer", reducer, "--input",
-        "/texts/in/words", "--output", "/texts/survived", "--detach"]);
+    let job = cluster.must(&[
+        "mr",
+        "run",
+        "--mapper",
+        &slow,
+        "--reducer",
+        reducer,
+        "--input",
+        "/texts/in/words",
+        "--output",
+        "/texts/survived",
+        "--detach",
+    ]);
     let job = job.trim().to_owned();
     cluster.act("kill", 2);
     cluster.wait_for("the job to end", |cluster| {
