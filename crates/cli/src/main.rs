@@ -4,6 +4,9 @@
 //! [`onefold_client`], and prints. What a verb can't do ends in one line on standard error that
 //! says what, why and what to do, and in exit code 1; wrong usage ends in exit code 2.
 
+// Nothing of a program can be reached from outside it.
+#![allow(unreachable_pub)]
+
 mod config_file;
 mod demo;
 mod dev;
@@ -67,11 +70,11 @@ impl Global {
 
     /// The format asked for last.
     fn format(&self) -> Format {
-        let formats = self.output.iter().filter_map(|output| match output {
+        let mut formats = self.output.iter().rev().filter_map(|output| match output {
             Output::Format(format) => Some(*format),
             Output::Path(_) => None,
         });
-        formats.last().unwrap_or_default()
+        formats.next().unwrap_or_default()
     }
 
     /// The path given as `--output`, which only `mr run` takes.

@@ -22,7 +22,7 @@ use crate::output::{Format, Progress, Unit, bytes, print_json, print_rows, time}
 #[derive(Subcommand)]
 pub enum MrCommand {
     /// Run a job and wait for it.
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Show how a job stands.
     Status {
         /// As `onefold mr run` printed it.
@@ -120,7 +120,7 @@ pub struct RunArgs {
 pub async fn run(command: MrCommand, global: &Global) -> anyhow::Result<ExitCode> {
     let format = global.format();
     match command {
-        MrCommand::Run(arguments) => return run_job(arguments, global).await,
+        MrCommand::Run(arguments) => return run_job(*arguments, global).await,
         MrCommand::Status { job } => {
             let status = global.client()?.mapreduce().status(job).await?;
             show(&status, format)?;

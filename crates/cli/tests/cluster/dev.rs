@@ -1,5 +1,9 @@
 //! `onefold dev` keeps its promises to scripts.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+
 use crate::local_cluster::{LocalCluster, onefold};
 
 #[test]
@@ -39,6 +43,13 @@ fn every_node_answers_files_and_keys_alike() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).expect("text")
     };
+    for (position, node) in cluster.nodes.iter().enumerate() {
+        assert_eq!(node.id, position as u64 + 1);
+        assert!(Path::new(&format!("/proc/{}", node.pid)).exists(), "node {} runs", node.id);
+        for page in ["/livez", "/readyz", "/metrics"] {
+            assert!(get(&node.http, page).starts_with("HTTP/1.1 200"), "{page}");
+        }
+    }
     at(0, &["kv", "put", "k", "v"]);
     at(1, &["fs", "mkdir", "-p", "/shelf/box"]);
     let file = folder.path().join("note");
@@ -58,4 +69,13 @@ fn every_node_answers_files_and_keys_alike() {
     at(0, &["fs", "rm", "-r", "/shelf"]);
     assert_eq!(at(1, &["fs", "ls", "--output", "json"]).trim(), "[]");
     cluster.stop();
+}
+
+fn get(address: &str, page: &str) -> String {
+    let mut stream = TcpStream::connect(address).expect("the node listens");
+    write!(stream, "GET {page} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")
+        .expect("the node reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("the node answers with text");
+    answer
 }

@@ -1,5 +1,8 @@
 //! The program as its users meet it: separate processes, real disks and sockets, real clients.
 
+// Nothing of a test can be reached from outside it.
+#![allow(unreachable_pub)]
+
 mod aws;
 mod bad_input;
 mod dev;
