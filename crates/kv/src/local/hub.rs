@@ -11,8 +11,8 @@ use bytes::Bytes;
 use onefold_types::Revision;
 use tokio::sync::Notify;
 
-use crate::KeySpan;
 use crate::store::{RevisionEvents, history};
+use crate::{Event, KeySpan};
 
 /// Most revisions in the ring.
 const RING_REVISIONS_MAX: usize = 8192;
@@ -139,8 +139,11 @@ impl State {
         }
     }
 
-    fn keep(&mut self, revision: RevisionEvents) {
+    fn keep(&mut self, mut revision: RevisionEvents) {
         let bytes = revision.events.iter().map(history::size).sum();
+        if bytes <= RING_BYTES_MAX {
+            revision.events.iter_mut().for_each(detach);
+        }
         self.ring.push_back((Arc::new(revision), bytes));
         self.ring_bytes += bytes;
         while self.ring.len() > RING_REVISIONS_MAX || self.ring_bytes > RING_BYTES_MAX {
@@ -152,6 +155,17 @@ impl State {
     /// The oldest revision from which on the ring has them all.
     fn ring_start(&self) -> Revision {
         self.ring.front().map_or(self.current.next(), |(first, _)| first.revision)
+    }
+}
+
+/// Copies what an event shares with the table: a small value can hold a whole block of it, which
+/// the ring's bound does not count.
+fn detach(event: &mut Event) {
+    let copy = |bytes: &mut Bytes| *bytes = Bytes::copy_from_slice(bytes);
+    if let Some(previous) = &mut event.prev_kv {
+        copy(&mut previous.key);
+        copy(&mut previous.value);
+        event.kv.key = previous.key.clone();
     }
 }
 
@@ -256,7 +270,7 @@ impl Drop for Seat {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Event, EventKind, KeyValue};
+    use crate::{EventKind, KeyValue};
 
     fn put(revision: u64, key: &'static str, value_bytes: usize) -> RevisionEvents {
         let revision = Revision(revision);
