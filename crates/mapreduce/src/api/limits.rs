@@ -53,6 +53,12 @@ pub const LOGS_BYTES_MAX: u64 = 128 << 20;
 /// Bytes of logs that one answer carries.
 pub const LOGS_ANSWER_BYTES_MAX: usize = 4 << 20;
 
+/// Counters of one job; further names are dropped.
+pub const COUNTERS_MAX: usize = 1000;
+
+/// Bytes of the reason that is given for a failed attempt.
+pub const REASON_BYTES_MAX: usize = 4 << 10;
+
 /// Counters that user code may create in one attempt, and the bytes of one counter's name.
 pub const USER_COUNTERS_MAX: usize = 120;
 /// See [`USER_COUNTERS_MAX`].

@@ -8,6 +8,7 @@ use onefold_types::{NodeId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::error::MapReduceError;
+use super::limits::COUNTERS_MAX;
 
 /// One job; later jobs have greater numbers. Shown as `job-000017`.
 #[derive(
@@ -149,11 +150,12 @@ impl Counters {
     /// The group of the counters that every job has.
     pub const TASK: &'static str = "task";
 
-    /// Adds to a counter, which is created if need be.
+    /// Adds to a counter, which is created if need be and there are fewer than
+    /// [`COUNTERS_MAX`](super::limits::COUNTERS_MAX).
     pub fn add(&mut self, group: &str, name: &str, amount: u64) {
         if let Some(value) = self.0.get_mut(group).and_then(|names| names.get_mut(name)) {
             *value = value.saturating_add(amount);
-        } else {
+        } else if self.len() < COUNTERS_MAX {
             self.0.entry(group.to_owned()).or_default().insert(name.to_owned(), amount);
         }
     }
@@ -289,6 +291,16 @@ mod tests {
             assert_eq!(task.to_string().parse(), Ok(task));
         }
         assert!("x-1".parse::<TaskName>().is_err());
+    }
+
+    #[test]
+    fn counters_are_bounded() {
+        let mut counters = Counters::default();
+        for number in 0..2 * COUNTERS_MAX {
+            counters.add("many", &number.to_string(), 1);
+        }
+        counters.add("many", "0", 1);
+        assert_eq!((counters.len(), counters.get("many", "0")), (COUNTERS_MAX, 2));
     }
 
     #[test]

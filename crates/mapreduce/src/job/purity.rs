@@ -1,9 +1,12 @@
 //! The core stays pure: a look at its source.
 
-const SOURCES: [(&str, &str); 6] = [
+const SOURCES: [(&str, &str); 9] = [
     ("names.rs", include_str!("names.rs")),
     ("pending.rs", include_str!("pending.rs")),
-    ("schedule.rs", include_str!("schedule.rs")),
+    ("schedule/mod.rs", include_str!("schedule/mod.rs")),
+    ("schedule/failure.rs", include_str!("schedule/failure.rs")),
+    ("schedule/progress.rs", include_str!("schedule/progress.rs")),
+    ("schedule/straggler.rs", include_str!("schedule/straggler.rs")),
     ("scheduler.rs", include_str!("scheduler.rs")),
     ("task.rs", include_str!("task.rs")),
     ("workers.rs", include_str!("workers.rs")),

@@ -9,8 +9,18 @@ use crate::task::TaskError;
 /// Keys up to this length are kept within their entry.
 pub(super) const SHORT_BYTES: usize = 16;
 
+/// Keys that are looked up together.
+pub(super) const BATCH_KEYS: usize = 32;
+
 /// Slots of an empty table.
 const SLOTS_MIN: usize = 1 << 12;
+
+/// A key of at most [`SHORT_BYTES`] bytes: two little-endian words padded with zeros.
+#[derive(Clone, Copy, Default)]
+pub(super) struct ShortKey {
+    pub(super) start: [u64; 2],
+    pub(super) length: u32,
+}
 
 /// A key and its count.
 #[derive(Clone, Copy)]
@@ -46,26 +56,46 @@ impl CountTable {
         }
     }
 
-    /// Counts a key of at most [`SHORT_BYTES`] bytes, given as two little-endian words padded with
-    /// zeros.
-    #[inline]
-    pub(super) fn add_short(&mut self, start: [u64; 2], length: usize) {
-        let hash = mix(start[0] ^ self.seed, start[1] ^ (length as u64).rotate_left(32));
+    /// Counts some short keys, at most [`BATCH_KEYS`]. What each needs from memory does not depend
+    /// on the others, so the processor waits for all of it at once.
+    pub(super) fn add_batch(&mut self, keys: &[ShortKey]) {
+        let mask = self.slots.len() - 1;
+        let mut found = [(0, 0); BATCH_KEYS];
+        for (found, key) in found.iter_mut().zip(keys) {
+            let hash = self.hash_short(*key);
+            *found = (hash, self.slots[hash as usize & mask]);
+        }
+        for (&(hash, content), key) in found.iter().zip(keys) {
+            if content != 0 && content >> 32 == hash >> 32 {
+                let entry = &mut self.entries[(content as u32 - 1) as usize];
+                if entry.start == key.start && entry.length == key.length {
+                    entry.count += 1;
+                    continue;
+                }
+            }
+            // New, or not in its first slot, or moved by a key before it.
+            self.add_short(*key, hash);
+        }
+    }
+
+    fn hash_short(&self, key: ShortKey) -> u64 {
+        let length = u64::from(key.length);
+        mix(key.start[0] ^ self.seed, key.start[1] ^ length.rotate_left(32))
+    }
+
+    fn add_short(&mut self, key: ShortKey, hash: u64) {
+        let ShortKey { start, length } = key;
         let mask = self.slots.len() - 1;
         let mut slot = hash as usize & mask;
         loop {
             let content = self.slots[slot];
             if content == 0 {
-                self.insert(
-                    slot,
-                    hash,
-                    Entry { start, count: 1, length: length as u32, offset: 0 },
-                );
+                self.insert(slot, hash, Entry { start, count: 1, length, offset: 0 });
                 return;
             }
             if content >> 32 == hash >> 32 {
                 let entry = &mut self.entries[(content as u32 - 1) as usize];
-                if entry.start == start && entry.length as usize == length {
+                if entry.start == start && entry.length == length {
                     entry.count += 1;
                     return;
                 }
@@ -78,7 +108,8 @@ impl CountTable {
     pub(super) fn add(&mut self, key: &[u8]) {
         let start = first_words(key);
         if key.len() <= SHORT_BYTES {
-            self.add_short(start, key.len());
+            let key = ShortKey { start, length: key.len() as u32 };
+            self.add_short(key, self.hash_short(key));
         } else {
             self.add_long(start, key);
         }

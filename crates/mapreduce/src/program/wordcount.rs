@@ -4,7 +4,7 @@
 //! the rule of
 //! `tr -cs 'A-Za-z0-9_' '\n' | grep -v '^$' | LC_ALL=C sort | uniq -c`.
 
-use super::count_table::{CountTable, SHORT_BYTES, first_words, words_of};
+use super::count_table::{BATCH_KEYS, CountTable, SHORT_BYTES, ShortKey, first_words, words_of};
 use crate::input::LineBlock;
 use crate::shuffle::Collector;
 use crate::task::{LineMapper, TaskError};
@@ -38,6 +38,8 @@ impl WordCounter {
     /// Answers where it stopped.
     fn count(&mut self, text: &[u8], from: usize, until: usize) -> usize {
         let mut at = from;
+        let mut batch = [ShortKey::default(); BATCH_KEYS];
+        let mut batched = 0;
         while at < until {
             while at < text.len() && !IS_WORD[usize::from(text[at])] {
                 at += 1;
@@ -52,12 +54,20 @@ impl WordCounter {
             }
             if length > SHORT_BYTES {
                 self.table.add(&text[start..at]);
-            } else if let Some(chunk) = text[start..].first_chunk::<SHORT_BYTES>() {
-                self.table.add_short(keep_first(words_of(chunk), length), length);
-            } else {
-                self.table.add_short(first_words(&text[start..at]), length);
+                continue;
+            }
+            let words = match text[start..].first_chunk::<SHORT_BYTES>() {
+                Some(chunk) => keep_first(words_of(chunk), length),
+                None => first_words(&text[start..at]),
+            };
+            batch[batched] = ShortKey { start: words, length: length as u32 };
+            batched += 1;
+            if batched == BATCH_KEYS {
+                self.table.add_batch(&batch);
+                batched = 0;
             }
         }
+        self.table.add_batch(&batch[..batched]);
         at
     }
 }

@@ -4,10 +4,13 @@ use super::run::RunWriter;
 use super::varint;
 use crate::task::TaskError;
 
+/// A record of the shuffle: partition, key, value.
+pub(crate) type SortedRecord<'a> = (u32, &'a [u8], &'a [u8]);
+
 /// Records by ascending (partition, key).
 pub(crate) trait Sorted: Send {
-    /// The next record: partition, key, value.
-    fn next(&mut self) -> Result<Option<(u32, &[u8], &[u8])>, TaskError>;
+    /// The next record.
+    fn next(&mut self) -> Result<Option<SortedRecord<'_>>, TaskError>;
 }
 
 /// Combines the records of equal keys (MapReduce paper, section 4.3). It may see any part of a map

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::path::Path;
 
-use super::combine::Sorted;
+use super::combine::{Sorted, SortedRecord};
 use super::read::{Cursor, Source, SourceBytes};
 use super::run::RunWriter;
 use crate::task::TaskError;
@@ -83,7 +83,7 @@ impl Merge {
 }
 
 impl Sorted for Merge {
-    fn next(&mut self) -> Result<Option<(u32, &[u8], &[u8])>, TaskError> {
+    fn next(&mut self) -> Result<Option<SortedRecord<'_>>, TaskError> {
         if self.started {
             self.advance()?;
         }

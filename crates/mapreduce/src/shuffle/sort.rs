@@ -1,6 +1,6 @@
 //! The sort buffer: what a mapper emitted since the last spill.
 
-use super::combine::Sorted;
+use super::combine::{Sorted, SortedRecord};
 use super::read::key_prefix;
 use crate::task::TaskError;
 
@@ -89,7 +89,7 @@ pub(super) struct SortedRecords<'a> {
 }
 
 impl Sorted for SortedRecords<'_> {
-    fn next(&mut self) -> Result<Option<(u32, &[u8], &[u8])>, TaskError> {
+    fn next(&mut self) -> Result<Option<SortedRecord<'_>>, TaskError> {
         let Some(entry) = self.buffer.entries.get(self.next) else { return Ok(None) };
         self.next += 1;
         let record = &self.buffer.arena[entry.offset as usize..];

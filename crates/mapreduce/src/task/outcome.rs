@@ -8,6 +8,7 @@ use super::error::TaskError;
 use super::files::TaskFiles;
 use super::map::run_map;
 use super::reduce::run_reduce;
+use crate::api::limits::REASON_BYTES_MAX;
 use crate::input::MapInput;
 use crate::job::{MapSource, Report};
 use crate::shuffle::Source;
@@ -49,9 +50,18 @@ pub(crate) fn carry_out(
     }
 }
 
+fn shortened(mut reason: String) -> String {
+    if reason.len() > REASON_BYTES_MAX {
+        let end = (0..=REASON_BYTES_MAX).rev().find(|&at| reason.is_char_boundary(at));
+        reason.truncate(end.unwrap_or(0));
+        reason.push('…');
+    }
+    reason
+}
+
 /// What an error means for the job.
 pub(crate) fn report_of(error: TaskError, sources: &[MapSource]) -> Report {
-    let reason = error.to_string();
+    let reason = shortened(error.to_string());
     let by_user = match error {
         TaskError::Stopped => return Report::Stopped,
         TaskError::Fetch { map, .. } | TaskError::Corrupt { origin: Some(map), .. } => {

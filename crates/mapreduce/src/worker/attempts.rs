@@ -5,11 +5,12 @@ use std::sync::Arc;
 use onefold_transport::Peers;
 use tokio::runtime::Handle;
 
-use super::fetch::Fetch;
+use super::fetch::{Fetch, blocking};
 use super::files::ClusterFiles;
 use super::folder::Folder;
 use crate::coordinator::{OutputFolder, WorkOrderInput};
 use crate::job::{AttemptName, MapSource, Report, WorkerId};
+use crate::shuffle::Source;
 use crate::task::{Attempt, TaskError, TaskInput, carry_out, report_of};
 use crate::timing::Timing;
 
@@ -31,7 +32,8 @@ impl Workshop {
         attempt: Arc<Attempt>,
         input: WorkOrderInput,
     ) -> Report {
-        let report = match self.prepare(&attempt) {
+        let (workshop, prepared) = (self.clone(), attempt.clone());
+        let report = match blocking(move || workshop.prepare(&prepared)).await {
             Ok(files) => self.carry_out(attempt.clone(), input, files).await,
             Err(error) => report_of(error, &[]),
         };
@@ -94,10 +96,10 @@ impl Workshop {
         &self,
         attempt: Arc<Attempt>,
         sources: &[MapSource],
-    ) -> Result<(Vec<crate::shuffle::Source>, u64), TaskError> {
+    ) -> Result<(Vec<Source>, u64), TaskError> {
         let (folder, peers) = (self.folder.clone(), self.peers.clone());
-        let fetch = Fetch::new(attempt, self.me, folder, peers, self.timing.fetch_patience)?;
-        fetch.run(sources).await
+        let fetch = Fetch::open(attempt, self.me, folder, peers, self.timing.fetch_patience);
+        fetch.await?.run(sources).await
     }
 }
 

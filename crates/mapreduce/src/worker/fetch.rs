@@ -48,7 +48,8 @@ struct Spool {
 type Fetched = Option<(Source, u64)>;
 
 impl Fetch {
-    pub(super) fn new(
+    /// A fetch with an empty spool.
+    pub(super) async fn open(
         attempt: Arc<Attempt>,
         me: WorkerId,
         folder: Folder,
@@ -56,9 +57,11 @@ impl Fetch {
         patience: Duration,
     ) -> Result<Self, TaskError> {
         let path = attempt.scratch.join("fetched");
-        let file = File::options().read(true).write(true).create_new(true).open(&path);
-        let file = file.map_err(|source| TaskError::disk("create", &path, source))?;
-        let spool = Spool { file: Arc::new(file), end: AtomicU64::new(0) };
+        let file = blocking(move || {
+            let file = File::options().read(true).write(true).create_new(true).open(&path);
+            file.map_err(|source| TaskError::disk("create", &path, source))
+        });
+        let spool = Spool { file: Arc::new(file.await?), end: AtomicU64::new(0) };
         let memory = AtomicUsize::new(attempt.limits.fetch_bytes);
         Ok(Self { attempt, me, folder, peers, patience, memory, spool })
     }
@@ -220,7 +223,7 @@ fn lost(map: u32, error: &TaskError) -> TaskError {
 }
 
 /// Runs what blocks on a thread for that.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, TaskError> + Send + 'static,
 ) -> Result<T, TaskError> {
     match tokio::task::spawn_blocking(work).await {

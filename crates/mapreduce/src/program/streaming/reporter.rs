@@ -48,10 +48,10 @@ fn take_line(attempt: &Attempt, line: &[u8]) {
         return;
     }
     if let Some(counter) = text.strip_prefix(b"reporter:counter:") {
-        if let Some((group, name, amount)) = parse_counter(counter) {
-            if attempt.count_for_user(&group, &name, amount) {
-                return;
-            }
+        if let Some((group, name, amount)) = parse_counter(counter)
+            && attempt.count_for_user(&group, &name, amount)
+        {
+            return;
         }
         attempt.lock_log().append(b"[this counter was not accepted:] ");
     }

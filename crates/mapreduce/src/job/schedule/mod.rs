@@ -1,28 +1,18 @@
 //! The job's state and how events change it.
 
+mod failure;
+mod progress;
+mod straggler;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use onefold_types::NodeId;
 use serde::{Deserialize, Serialize};
 
-use super::names::{AttemptId, WorkerId};
-use super::pending::Pending;
-use super::task::{Done, Running, Task, TaskRecord};
-use crate::api::limits::{ATTEMPTS_FAILED_MAX, FAILURES_KEPT_MAX, FETCH_FAILURES_MAX};
-use crate::api::{AttemptFailure, Counters, Phase, TaskCounts, TaskKind, TaskName};
-
-/// Attempts at one task that may fail, the cluster's own failures included.
-const FAILURES_MAX: u32 = 12;
-
-/// How much longer a task waits after each failure that is not the user's.
-const RETRY_DELAY_MS: u64 = 1000;
-
-/// No backup is started for an attempt younger than this.
-const BACKUP_AGE_MS_MIN: u64 = 10_000;
-
-/// A straggler has taken this many times the median of the finished tasks (MapReduce paper,
-/// section 3.6).
-const BACKUP_AGE_MEDIANS: u64 = 2;
+use crate::api::{AttemptFailure, Counters, TaskKind, TaskName};
+use crate::job::names::{AttemptId, WorkerId};
+use crate::job::pending::Pending;
+use crate::job::task::{Done, Running, Task, TaskRecord};
 
 /// Finished tasks whose times make the median.
 const DURATIONS_MAX: usize = 1000;
@@ -349,17 +339,6 @@ impl Job {
         }
     }
 
-    /// An output file is gone before it had its final name: the task is to be done again.
-    pub(crate) fn commit_failed(&mut self, task: TaskName, attempt: AttemptId, reason: String) {
-        let Some(done) = self.done_by(task, attempt) else { return };
-        if done.committed {
-            return;
-        }
-        let worker = done.worker;
-        self.undo(task);
-        self.note_failure(task, attempt, worker, reason, false);
-    }
-
     /// The user gives the job up.
     pub(crate) fn cancel(&mut self) {
         self.end(Outcome::Cancelled);
@@ -368,41 +347,6 @@ impl Job {
     /// What the driver is to do, in this order.
     pub(crate) fn take_actions(&mut self) -> Vec<Action> {
         std::mem::take(&mut self.actions)
-    }
-
-    /// Where the job is, as long as it has not ended.
-    pub(crate) fn phase(&self) -> Phase {
-        match self.kind_to_run() {
-            TaskKind::Map => Phase::Mapping,
-            TaskKind::Reduce => Phase::Reducing,
-        }
-    }
-
-    /// How far the tasks of a kind are.
-    pub(crate) fn counts(&self, kind: TaskKind) -> TaskCounts {
-        let tasks = match kind {
-            TaskKind::Map => &self.maps,
-            TaskKind::Reduce => &self.reduces,
-        };
-        let total = tasks.len() as u32;
-        let sum: u64 = tasks.iter().map(|task| u64::from(task.permille())).sum();
-        let is_running = |task: &&Task| task.done.is_none() && !task.running.is_empty();
-        TaskCounts {
-            total,
-            done: tasks.iter().filter(|task| task.done.is_some()).count() as u32,
-            running: tasks.iter().filter(is_running).count() as u32,
-            permille: sum.checked_div(u64::from(total)).map_or(1000, |mean| mean as u32),
-        }
-    }
-
-    /// Sums over the tasks that are done.
-    pub(crate) fn counters(&self) -> &Counters {
-        &self.counters
-    }
-
-    /// Attempts that failed, and the first and the latest of them.
-    pub(crate) fn failures(&self) -> (u32, impl Iterator<Item = &AttemptFailure>) {
-        (self.failed_attempts, self.failures.iter())
     }
 
     fn task(&self, task: TaskName) -> Option<&Task> {
@@ -559,107 +503,6 @@ impl Job {
         if let Some(attempt) = attempt {
             self.maps[index as usize].ended.remove(&attempt);
         }
-    }
-
-    fn fetch_failed(&mut self, map: u32, attempt: AttemptId, reason: &str) {
-        let Some(state) = self.maps.get_mut(map as usize) else { return };
-        if state.done.as_ref().is_none_or(|done| done.attempt != attempt) {
-            return;
-        }
-        state.fetch_failures += 1;
-        let fetch_failures = state.fetch_failures;
-        self.undo(TaskName::map(map));
-        if fetch_failures >= FETCH_FAILURES_MAX {
-            let task = TaskName::map(map);
-            self.end(Outcome::Failed {
-                reason: format!(
-                    "the output of {task} could not be fetched {fetch_failures} times: {reason}"
-                ),
-            });
-        }
-    }
-
-    fn fail(
-        &mut self,
-        task: TaskName,
-        attempt: AttemptId,
-        worker: WorkerId,
-        reason: String,
-        by_user: bool,
-    ) {
-        self.finish_attempt(task, attempt);
-        if self.task_mut(task).done.is_none() {
-            self.note_failure(task, attempt, worker, reason, by_user);
-        }
-    }
-
-    fn note_failure(
-        &mut self,
-        task: TaskName,
-        attempt: AttemptId,
-        worker: WorkerId,
-        reason: String,
-        by_user: bool,
-    ) {
-        let state = self.task_mut(task);
-        state.failed += 1;
-        state.failed_by_user += u32::from(by_user);
-        state.failed_on.insert(worker.node);
-        let (failed, failed_by_user) = (state.failed, state.failed_by_user);
-        let is_idle = state.done.is_none() && state.running.is_empty();
-        self.failed_attempts += 1;
-        if self.failures.len() == FAILURES_KEPT_MAX {
-            self.failures.remove(FAILURES_KEPT_MAX / 2);
-        }
-        self.failures.push_back(AttemptFailure {
-            task,
-            attempt: attempt.to_string(),
-            node: worker.node,
-            reason: reason.clone(),
-        });
-        if failed_by_user >= ATTEMPTS_FAILED_MAX || failed >= FAILURES_MAX {
-            self.end(Outcome::Failed {
-                reason: format!(
-                    "task {task} failed {failed} times; the last time on node {}: {reason}",
-                    worker.node
-                ),
-            });
-        } else if by_user {
-            self.make_pending_if_idle(task);
-        } else if is_idle {
-            let not_before = self.now + RETRY_DELAY_MS * u64::from(failed);
-            self.unqueue(task);
-            match task.kind {
-                TaskKind::Map => self.pending_maps.delay(task.index, not_before),
-                TaskKind::Reduce => self.pending_reduces.delay(task.index, not_before),
-            }
-        }
-    }
-
-    /// A task whose only attempt, on another node, takes suspiciously long.
-    fn straggler(&self, kind: TaskKind, worker: WorkerId) -> Option<u32> {
-        let tasks = match kind {
-            TaskKind::Map => &self.maps,
-            TaskKind::Reduce => &self.reduces,
-        };
-        let oldest = tasks.iter().enumerate().filter(|(_, task)| task.done.is_none());
-        let oldest = oldest.filter_map(|(index, task)| {
-            let mut running = task.running.values();
-            let (only, None) = (running.next()?, running.next()) else { return None };
-            (only.worker.node != worker.node).then_some((only.since, index as u32))
-        });
-        let (since, index) = oldest.min()?;
-        let age = self.now.saturating_sub(since);
-        if age < BACKUP_AGE_MS_MIN {
-            return None;
-        }
-        let mut durations: Vec<u64> = self.durations[kind as usize].iter().copied().collect();
-        if durations.is_empty() {
-            return None;
-        }
-        let middle = durations.len() / 2;
-        let (_, median, _) = durations.select_nth_unstable(middle);
-        (age > BACKUP_AGE_MEDIANS * *median).then_some(index)
     }
 
     fn end_if_complete(&mut self) {
