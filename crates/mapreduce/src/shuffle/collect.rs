@@ -9,7 +9,7 @@ use super::read::{Source, SourceBytes};
 use super::run::{Run, RunWriter};
 use super::sort::SortBuffer;
 use crate::api::limits::{MERGE_WAYS_MAX, RECORD_BYTES_MAX, SORT_BYTES_DEFAULT};
-use crate::task::TaskError;
+use crate::task::{Stop, TaskError};
 
 /// Bounds of a [`Collector`].
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +33,7 @@ pub(crate) struct Collector<'a> {
     combiner: Option<Box<dyn Combiner + 'a>>,
     scratch: PathBuf,
     limits: CollectorLimits,
+    stop: Stop,
     runs: Vec<Run>,
     /// Records emitted.
     pub(crate) emitted_records: u64,
@@ -48,6 +49,7 @@ impl<'a> Collector<'a> {
         combiner: Option<Box<dyn Combiner + 'a>>,
         scratch: &Path,
         limits: CollectorLimits,
+        stop: Stop,
     ) -> Self {
         Self {
             partitions,
@@ -55,6 +57,7 @@ impl<'a> Collector<'a> {
             combiner,
             scratch: scratch.to_owned(),
             limits,
+            stop,
             runs: Vec::new(),
             emitted_records: 0,
             emitted_bytes: 0,
@@ -114,8 +117,8 @@ impl<'a> Collector<'a> {
                 sources.push(Source { bytes, origin: None });
             }
         }
-        let sources = merge_passes(sources, self.limits.merge_ways, &self.scratch)?;
-        let mut merge = Merge::open(sources, partition)?;
+        let sources = merge_passes(sources, self.limits.merge_ways, &self.scratch, &self.stop)?;
+        let mut merge = Merge::open(sources, partition, self.stop.clone())?;
         match &mut self.combiner {
             Some(combiner) if combiner.is_cheap() => combiner.combine(&mut merge, out),
             _ => pass_on(&mut merge, out),

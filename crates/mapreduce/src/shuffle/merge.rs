@@ -6,7 +6,10 @@ use std::path::Path;
 use super::combine::{Sorted, SortedRecord};
 use super::read::{Cursor, Source, SourceBytes};
 use super::run::RunWriter;
-use crate::task::TaskError;
+use crate::task::{Stop, TaskError};
+
+/// Records between two looks at whether to go on.
+const CHECK_RECORDS: u64 = 4096;
 
 /// All records of some segments, by (key, order of the segments): a tournament of losers (Knuth,
 /// TAOCP volume 3, section 5.4.1), with one comparison a level for each record.
@@ -18,14 +21,21 @@ pub(crate) struct Merge {
     /// Given with every record.
     partition: u32,
     started: bool,
+    stop: Stop,
+    records: u64,
 }
 
 impl Merge {
     /// Opens all the sources at once: the caller bounds their number.
-    pub(crate) fn open(sources: Vec<Source>, partition: u32) -> Result<Self, TaskError> {
+    pub(crate) fn open(
+        sources: Vec<Source>,
+        partition: u32,
+        stop: Stop,
+    ) -> Result<Self, TaskError> {
         let cursors: Result<Vec<_>, _> = sources.into_iter().map(Cursor::open).collect();
         let cursors = cursors?;
-        let mut merge = Self { losers: vec![0; cursors.len()], cursors, partition, started: false };
+        let losers = vec![0; cursors.len()];
+        let mut merge = Self { losers, cursors, partition, started: false, stop, records: 0 };
         if !merge.cursors.is_empty() {
             merge.losers[0] = merge.play(1);
         }
@@ -42,6 +52,11 @@ impl Merge {
     pub(crate) fn advance(&mut self) -> Result<(), TaskError> {
         let Some(&winner) = self.losers.first() else { return Ok(()) };
         self.cursors[winner].advance()?;
+        self.records += 1;
+        if self.records.is_multiple_of(CHECK_RECORDS) {
+            self.stop.note_activity();
+            self.stop.check()?;
+        }
         let mut winner = winner;
         let mut node = (self.cursors.len() + winner) / 2;
         while node > 0 {
@@ -99,6 +114,7 @@ pub(crate) fn merge_passes(
     mut sources: Vec<Source>,
     ways: usize,
     scratch: &Path,
+    stop: &Stop,
 ) -> Result<Vec<Source>, TaskError> {
     assert!(ways >= 2, "a merge of fewer than two ways gets nowhere");
     let mut pass = 0;
@@ -111,7 +127,7 @@ pub(crate) fn merge_passes(
                 break;
             }
             let path = scratch.join(format!("merge-{pass}-{}", merged.len()));
-            merged.push(merge_group(group, &path)?);
+            merged.push(merge_group(group, &path, stop.clone())?);
         }
         sources = merged;
         pass += 1;
@@ -119,8 +135,8 @@ pub(crate) fn merge_passes(
     Ok(sources)
 }
 
-fn merge_group(group: Vec<Source>, path: &Path) -> Result<Source, TaskError> {
-    let mut merge = Merge::open(group, 0)?;
+fn merge_group(group: Vec<Source>, path: &Path, stop: Stop) -> Result<Source, TaskError> {
+    let mut merge = Merge::open(group, 0, stop)?;
     let mut writer = RunWriter::create(path, 1)?;
     while let Some((partition, key, value)) = merge.next()? {
         writer.push(partition, key, value)?;

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-use crate::task::TaskError;
+use crate::task::{Stop, TaskError};
 
 type Record = (Vec<u8>, Vec<u8>);
 
@@ -22,7 +22,8 @@ fn collect(
     folder: &TempDir,
 ) -> Run {
     let scratch = tempfile::tempdir_in(folder).expect("a folder");
-    let mut collector = Collector::new(partitions, combiner, scratch.path(), limits);
+    let mut collector =
+        Collector::new(partitions, combiner, scratch.path(), limits, Stop::default());
     for (key, value) in records {
         collector.emit(key, value).expect("a collected record");
     }
@@ -59,7 +60,7 @@ fn records() -> impl Strategy<Value = Vec<Record>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn the_shuffle_is_a_stable_sort_of_each_partition(
@@ -75,8 +76,8 @@ proptest! {
             .collect();
         for partition in 0..partitions {
             let sources = (0_u32..).zip(&runs).map(|(map, run)| source(run, partition, map));
-            let sources = merge_passes(sources.collect(), ways, folder.path()).expect("passes");
-            let mut merge = Merge::open(sources, 0).expect("open sources");
+            let sources = merge_passes(sources.collect(), ways, folder.path(), &Stop::default()).expect("passes");
+            let mut merge = Merge::open(sources, 0, Stop::default()).expect("open sources");
             let merged = read_all(&mut merge).expect("whole sources");
             let mut expected: Vec<Record> = maps.iter().flatten().cloned().collect();
             expected.retain(|(key, _)| partition_of(key, partitions) == partition);
@@ -105,7 +106,7 @@ proptest! {
         let mut sums = BTreeMap::new();
         for partition in 0..3 {
             let mut merge =
-                Merge::open(vec![source(&run, partition, 0)], 0).expect("an open source");
+                Merge::open(vec![source(&run, partition, 0)], 0, Stop::default()).expect("an open source");
             for (key, value) in read_all(&mut merge).expect("a whole source") {
                 let count = decode_count(&value).expect("a count");
                 prop_assert!(sums.insert(key, count).is_none(), "a key came twice");
@@ -149,7 +150,7 @@ fn read_partition(run: &Run, partition: u32) -> Result<Vec<Record>, TaskError> {
     let segment = run.segment(partition)?;
     let file = run.file().clone();
     let bytes = SourceBytes::File { file, offset: segment.offset, length: segment.length };
-    read_all(&mut Merge::open(vec![Source { bytes, origin: Some(7) }], partition)?)
+    read_all(&mut Merge::open(vec![Source { bytes, origin: Some(7) }], partition, Stop::default())?)
 }
 
 #[test]
@@ -163,7 +164,7 @@ fn a_damaged_segment_names_the_map_task_that_made_it() {
     bytes[start + 13] ^= 1;
     let bytes = bytes::Bytes::from(bytes).slice(start..start + segment.length as usize);
     let source = Source { bytes: SourceBytes::Memory(bytes), origin: Some(3) };
-    let error = Merge::open(vec![source], 0).err().expect("the damage shows");
+    let error = Merge::open(vec![source], 0, Stop::default()).err().expect("the damage shows");
     assert!(matches!(error, TaskError::Corrupt { origin: Some(3), .. }), "{error}");
 }
 
@@ -182,7 +183,8 @@ fn records_larger_than_the_buffer_and_than_a_block_pass_through() {
 #[test]
 fn a_record_beyond_the_bound_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut collector = Collector::new(1, None, folder.path(), CollectorLimits::default());
+    let mut collector =
+        Collector::new(1, None, folder.path(), CollectorLimits::default(), Stop::default());
     let error = collector.emit(&vec![0; (16 << 20) + 1], b"").expect_err("it is too long");
     assert!(matches!(error, TaskError::RecordTooLong { .. }));
 }

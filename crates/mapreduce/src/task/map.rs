@@ -46,7 +46,8 @@ pub(crate) fn run_map<'a>(
         Program::Streaming { combiner: None, .. } => None,
     };
     let limits = attempt.limits.collector();
-    let mut collector = Collector::new(attempt.reduces, combiner, &attempt.scratch, limits);
+    let stop = attempt.stop.clone();
+    let mut collector = Collector::new(attempt.reduces, combiner, &attempt.scratch, limits, stop);
     match &attempt.spec.program {
         Program::WordCount => {
             let mut mapper = WordCounter::new(attempt.limits.count_bytes);

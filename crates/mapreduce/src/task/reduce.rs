@@ -8,8 +8,8 @@ use crate::api::Program;
 use crate::program::streaming;
 use crate::shuffle::{Merge, Source, decode_count, merge_passes};
 
-/// Records between two looks at whether to go on.
-const CHECK_RECORDS: u64 = 4096;
+/// Records between two notes of progress.
+const PROGRESS_RECORDS: u64 = 4096;
 
 /// Bytes of `key<TAB>value` lines handed to a command at once.
 const FEED_BYTES: usize = 64 << 10;
@@ -23,8 +23,9 @@ pub(crate) fn run_reduce(
     files: &dyn TaskFiles,
 ) -> Result<(), TaskError> {
     attempt.stop.check()?;
-    let sources = merge_passes(sources, attempt.limits.merge_ways, &attempt.scratch)?;
-    let merge = Merge::open(sources, attempt.task.index)?;
+    let sources =
+        merge_passes(sources, attempt.limits.merge_ways, &attempt.scratch, &attempt.stop)?;
+    let merge = Merge::open(sources, attempt.task.index, attempt.stop.clone())?;
     let mut input = Input { attempt, merge, read: 0, records };
     let mut part = Part::create(attempt, files)?;
     match &attempt.spec.program {
@@ -51,8 +52,7 @@ impl Input<'_> {
     fn advance(&mut self) -> Result<(), TaskError> {
         self.merge.advance()?;
         self.read += 1;
-        if self.read.is_multiple_of(CHECK_RECORDS) {
-            self.attempt.stop.check()?;
+        if self.read.is_multiple_of(PROGRESS_RECORDS) {
             self.attempt.note_progress(self.read, self.records);
         }
         Ok(())
