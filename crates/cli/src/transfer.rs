@@ -2,11 +2,15 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use bytes::BytesMut;
 use futures::{StreamExt, TryStreamExt, stream};
-use onefold_files::{CreateOptions, FileInfo, FilePath, FileSystem, FinishOptions, ListRequest};
+use onefold_files::{
+    CreateOptions, ErrorKind, FileInfo, FilePath, FileSystem, FilesError, FinishOptions,
+    ListRequest,
+};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
 use crate::output::{Progress, Unit};
@@ -14,6 +18,9 @@ use crate::output::{Progress, Unit};
 /// Files that are copied at the same time.
 const PARALLEL: usize = 8;
 const BUFFER_BYTES: usize = 1 << 20;
+/// How long a file is tried again while the cluster replaces a node.
+const PATIENCE: Duration = Duration::from_secs(30);
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
 /// A local file and where it goes or comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,21 +62,39 @@ pub async fn upload_all(files: &Arc<dyn FileSystem>, pairs: Vec<Pair>) -> anyhow
     let total = pairs.iter().map(|pair| pair.bytes).sum();
     let mut progress = Progress::new("storing", Unit::Bytes, total);
     let mut copies = stream::iter(pairs)
-        .map(|pair| async move {
-            let source = tokio::fs::File::open(&pair.local)
-                .await
-                .with_context(|| format!("cannot read {}", pair.local.display()))?;
-            let info = upload(files, source, &pair.remote)
-                .await
-                .with_context(|| format!("cannot store {}", pair.local.display()))?;
-            anyhow::Ok(info.size)
-        })
+        .map(|pair| async move { upload_file(files, &pair).await })
         .buffer_unordered(PARALLEL);
     while let Some(bytes) = copies.try_next().await? {
         progress.add(bytes);
     }
     progress.finish();
     Ok(())
+}
+
+/// Stores a local file, once more from its start when the node that took it is lost on the way.
+async fn upload_file(files: &Arc<dyn FileSystem>, pair: &Pair) -> anyhow::Result<u64> {
+    let give_up = Instant::now() + PATIENCE;
+    loop {
+        let source = tokio::fs::File::open(&pair.local)
+            .await
+            .with_context(|| format!("cannot read {}", pair.local.display()))?;
+        match upload(files, source, &pair.remote).await {
+            Ok(info) => return Ok(info.size),
+            Err(error) if is_retryable(&error) && Instant::now() < give_up => {
+                tracing::debug!("storing {} again: {error}", pair.local.display());
+            }
+            Err(error) => {
+                return Err(error.context(format!("cannot store {}", pair.local.display())));
+            }
+        }
+        tokio::time::sleep(RETRY_PAUSE).await;
+    }
+}
+
+/// A file whose fate is not known can be stored again too: it becomes the same file.
+fn is_retryable(error: &anyhow::Error) -> bool {
+    let error: Option<&FilesError> = error.downcast_ref();
+    error.is_some_and(|error| error.is_retryable() || error.kind() == ErrorKind::Unknown)
 }
 
 /// Stores what a reader gives.
