@@ -544,12 +544,11 @@ impl FileSystem for MemoryFiles {
     async fn splits(&self, request: SplitRequest) -> Result<SplitPage, FilesError> {
         let mut state = self.state();
         let files = &state.bucket(&request.bucket)?.files;
-        let exact = files.contains_key(&request.prefix);
         let after = request.start_after.as_deref();
         let mut rest = files
             .range(request.prefix.clone()..)
             .take_while(|(key, _)| key.starts_with(&request.prefix))
-            .filter(|(key, _)| !exact || **key == request.prefix)
+            .filter(|(key, _)| !request.exact || **key == request.prefix)
             .filter(|(key, _)| after.is_none_or(|after| key.as_str() > after));
         let mut page = SplitPage::default();
         let mut last = None;

@@ -185,8 +185,10 @@ pub struct UploadPage {
 pub struct SplitRequest {
     /// The bucket.
     pub bucket: String,
-    /// A file that has exactly this key, else all files whose keys start with it.
+    /// Files whose keys start with this.
     pub prefix: String,
+    /// Only the file whose key is exactly `prefix`; none if there is no such file.
+    pub exact: bool,
     /// The size to aim at; splits end where chunks end when that is near. At least 1.
     pub target_bytes: u64,
     /// Only files after this key.

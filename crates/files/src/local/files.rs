@@ -268,14 +268,15 @@ impl FileSystem for LocalFiles {
     async fn splits(&self, request: SplitRequest) -> Result<SplitPage, FilesError> {
         let view = self.commands.view().await?;
         let query = Query(&view);
-        let SplitRequest { bucket, prefix, target_bytes, start_after, limit } = request;
+        let SplitRequest { bucket, prefix, exact, target_bytes, start_after, limit } = request;
         let after = start_after.as_deref();
-        let exact = query.find_file(&bucket, &prefix)?;
         let limit = limit.min(limits::PAGE_ENTRIES_MAX);
-        let files = match exact {
-            Some(file) if after.is_none_or(|after| after < prefix.as_str()) => vec![(prefix, file)],
-            Some(_) => Vec::new(),
-            None => query.files_under(&bucket, &prefix, after, limit + 1)?,
+        let files = if exact {
+            let file = query.find_file(&bucket, &prefix)?;
+            let is_wanted = after.is_none_or(|after| after < prefix.as_str());
+            file.filter(|_| is_wanted).map(|file| (prefix, file)).into_iter().collect()
+        } else {
+            query.files_under(&bucket, &prefix, after, limit + 1)?
         };
         let is_more = files.len() > limit;
         let mut page = SplitPage::default();

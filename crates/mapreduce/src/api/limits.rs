@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// Most bytes that one map task reads, but for the rest of its last line.
+/// Most bytes that a split may aim at. Where a chunk ends near its end, it has up to half as many
+/// more; and the rest of its last line.
 pub const SPLIT_BYTES_MAX: u64 = 64 << 20;
 
 /// Most files that one map task reads: small files are put together until a split is full.

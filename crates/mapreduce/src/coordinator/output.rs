@@ -91,6 +91,11 @@ impl OutputFolder {
         Ok(self.files.make_directory(&self.bucket, &self.temporary()).await?)
     }
 
+    /// Takes the reservation back.
+    pub(super) async fn give_back(&self) -> Result<(), FilesError> {
+        self.files.remove(&self.bucket, &self.temporary()).await.map(|_| ())
+    }
+
     /// Removes everything in the folder.
     pub(super) async fn remove(&self) -> Result<(), FilesError> {
         self.files.remove(&self.bucket, self.folder.trim_end_matches('/')).await?;

@@ -16,8 +16,10 @@ const PAGE_FILES: usize = 1000;
 pub(crate) struct Selection {
     /// The bucket.
     pub(super) bucket: String,
-    /// One file's key, or what the keys of all files start with.
+    /// What the keys of all files start with.
     pub(super) prefix: String,
+    /// Only the file with exactly that key.
+    pub(super) exact: bool,
 }
 
 /// What an input path means: the file of that name; else, all below the folder of that name; or, if
@@ -28,10 +30,9 @@ pub(crate) async fn find_files(
 ) -> Result<Selection, MapReduceError> {
     let path: FilePath = input.parse()?;
     let (bucket, key) = (path.bucket().to_owned(), path.key());
-    let missing = || MapReduceError::NoInput { path: input.to_owned() };
     if !key.is_empty() && !key.ends_with('/') {
         match files.stat(&bucket, key).await {
-            Ok(_) => return Ok(Selection { bucket, prefix: key.to_owned() }),
+            Ok(_) => return Ok(Selection { bucket, prefix: key.to_owned(), exact: true }),
             Err(error) if error.kind() == ErrorKind::NoSuchKey => {}
             Err(error) => return Err(error.into()),
         }
@@ -48,7 +49,10 @@ pub(crate) async fn find_files(
         ..ListRequest::default()
     };
     let page = files.list(request).await?;
-    if page.entries.is_empty() { Err(missing()) } else { Ok(Selection { bucket, prefix }) }
+    if page.entries.is_empty() {
+        return Err(MapReduceError::NoInput { path: input.to_owned() });
+    }
+    Ok(Selection { bucket, prefix, exact: false })
 }
 
 /// The splits of all inputs of a job.
@@ -73,6 +77,7 @@ async fn add_selection(
     let mut request = SplitRequest {
         bucket: selection.bucket,
         prefix: selection.prefix,
+        exact: selection.exact,
         target_bytes,
         start_after: None,
         limit: PAGE_FILES,

@@ -110,6 +110,8 @@ enum Done {
     Looked(Result<(Vec<(JobId, bool)>, u64), KvError>),
     /// Prepared a job, or found out why it cannot run.
     Prepared(JobId, Result<Box<Prepared>, String>),
+    /// Found a job that no coordinator has started yet.
+    Unplanned(JobId),
     /// Wrote records.
     Written(Vec<Note>),
     /// Renamed an output file.
@@ -199,12 +201,21 @@ impl Term {
         }
     }
 
+    /// Milliseconds of the term. It begins when all jobs are loaded: no worker is late as long as it
+    /// gets no answer.
     fn now(&self) -> u64 {
+        if !self.is_ready() {
+            return 0;
+        }
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
+    fn is_ready(&self) -> bool {
+        self.unloaded.as_ref().is_some_and(BTreeSet::is_empty)
+    }
+
     fn take_call(&mut self, Call { heartbeat, reply }: Call) {
-        if self.unloaded.as_ref().is_none_or(|unloaded| !unloaded.is_empty()) {
+        if !self.is_ready() {
             // Dropping the reply tells the worker to try again.
             return;
         }
@@ -234,6 +245,11 @@ impl Term {
         match done {
             Done::Looked(found) => self.take_active(found),
             Done::Prepared(job, prepared) => self.take_prepared(job, prepared),
+            Done::Unplanned(job) => {
+                self.preparing = None;
+                self.waiting.insert(job);
+                self.loaded(job);
+            }
             Done::Written(notes) => self.take_notes(notes),
             Done::Committed { job, task, attempt, committed } => {
                 self.take_committed(job, task, attempt, &committed);
@@ -329,8 +345,11 @@ impl Term {
     }
 
     fn loaded(&mut self, job: JobId) {
-        if let Some(unloaded) = &mut self.unloaded {
-            unloaded.remove(&job);
+        if let Some(unloaded) = &mut self.unloaded
+            && unloaded.remove(&job)
+            && unloaded.is_empty()
+        {
+            self.began = Instant::now();
         }
     }
 
@@ -386,15 +405,22 @@ impl Term {
         if self.preparing.is_some() {
             return;
         }
-        let Some(job) = self.waiting.pop_first() else { return };
+        // First those that may have attempts under way: their workers wait for an answer.
+        let is_ready = self.is_ready();
+        let first = match &self.unloaded {
+            Some(unloaded) if !is_ready => self.waiting.intersection(unloaded).next(),
+            _ => self.waiting.first(),
+        };
+        let Some(&job) = first else { return };
+        self.waiting.remove(&job);
         if self.ended.contains(&job) || self.jobs.contains_key(&job) {
             return;
         }
         self.preparing = Some(job);
         let others = self.jobs.values().map(|job| job.output.clone()).collect();
         let nodes = self.context.peers.addresses().len().max(self.scheduler.workers_alive());
-        let prepare =
-            Prepare { context: self.context.clone(), epoch: self.epoch, job, others, nodes };
+        let (context, epoch) = (self.context.clone(), self.epoch);
+        let prepare = Prepare { context, epoch, job, may_plan: is_ready, others, nodes };
         self.background.spawn(prepare.run());
     }
 }

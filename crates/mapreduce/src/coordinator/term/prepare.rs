@@ -37,6 +37,8 @@ pub(super) struct Prepare {
     pub(super) context: Context,
     pub(super) epoch: u64,
     pub(super) job: JobId,
+    /// Whether to plan the job if nobody has done so.
+    pub(super) may_plan: bool,
     /// Where the jobs that are under way write.
     pub(super) others: Vec<OutputFolder>,
     /// Nodes of the cluster.
@@ -45,6 +47,7 @@ pub(super) struct Prepare {
 
 /// Why a job is not prepared yet.
 enum Failure {
+    Unplanned,
     Deposed,
     Job(MapReduceError),
 }
@@ -70,6 +73,7 @@ impl Prepare {
         loop {
             match self.prepare_or_load().await {
                 Ok(prepared) => return Done::Prepared(self.job, Ok(Box::new(prepared))),
+                Err(Failure::Unplanned) => return Done::Unplanned(self.job),
                 Err(Failure::Deposed) => return Done::Deposed,
                 Err(Failure::Job(error)) if is_final(&error) => {
                     return Done::Prepared(self.job, Err(error.to_string()));
@@ -77,8 +81,29 @@ impl Prepare {
                 Err(Failure::Job(error)) => {
                     tracing::warn!(job = %self.job, %error, "a job cannot be prepared yet");
                     tokio::time::sleep(RETRY_PAUSE).await;
+                    if self.is_given_up().await {
+                        let reason = format!("it was cancelled while it waited: {error}");
+                        return Done::Prepared(self.job, Err(reason));
+                    }
                 }
             }
+        }
+    }
+
+    /// Whether a job that has no plan yet was cancelled. What it reserved is given back.
+    async fn is_given_up(&self) -> bool {
+        let store = &self.context.store;
+        let (Ok(None), Ok((active, _))) = (store.plan(self.job).await, store.active().await) else {
+            return false;
+        };
+        if !active.contains(&(self.job, true)) {
+            return false;
+        }
+        let Ok(spec) = store.spec(self.job).await else { return false };
+        let output = OutputFolder::new(self.context.files.clone(), &spec.spec.output, self.job);
+        match output {
+            Ok(output) => output.give_back().await.is_ok(),
+            Err(_) => true,
         }
     }
 
@@ -99,6 +124,9 @@ impl Prepare {
                 .into());
             }
             return Ok(Prepared { spec, plan, inputs, records, output, status });
+        }
+        if !self.may_plan {
+            return Err(Failure::Unplanned);
         }
         let inputs = splits(&self.context.files, &spec).await?;
         self.reserve(&spec, &output).await?;

@@ -35,6 +35,8 @@ async fn wordcount_equals_a_plain_count() {
         cluster.put(&format!("in/deep/{number}"), text.clone()).await;
     }
     cluster.put("input-not-in-the-folder", "nobody counts this").await;
+    cluster.files.make_directory("books", "in").await.expect("a folder's marker");
+    cluster.files.make_directory("books", "in/deep").await.expect("a folder's marker");
     let mut spec = spec(Program::WordCount);
     spec.split_bytes = 4000;
     spec.reducers = None;
@@ -69,6 +71,28 @@ async fn commands_and_jobs_without_reducers_run_too() {
     cluster.succeed(map_only).await;
     assert_eq!(cluster.output().await, ["/books/in/a a 1", "/books/in/a b 2", "/books/in/b a 3"]);
     assert!(cluster.list("out/").await.iter().any(|key| key.starts_with("out/part-m-0000")));
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_path_means_a_file_else_a_folder_else_a_prefix() {
+    let cluster = Cluster::start(1).await;
+    for key in ["a", "a/b", "a/c/d", "ab", "b/"] {
+        cluster.put(&format!("in/{key}"), key.replace('/', "_")).await;
+    }
+    let mut overwriting = spec(Program::WordCount);
+    overwriting.overwrite = true;
+    for (path, words) in [
+        ("/books/in/a", vec!["a\t1"]),
+        ("/books/in/a/", vec!["a_b\t1", "a_c_d\t1"]),
+        ("/books/in/a/c", vec!["a_c_d\t1"]),
+        ("/books/in/a*", vec!["a\t1", "a_b\t1", "a_c_d\t1", "ab\t1"]),
+        ("/books/in/b/", vec!["b_\t1"]),
+        ("/books/in", vec!["a\t1", "a_b\t1", "a_c_d\t1", "ab\t1", "b_\t1"]),
+    ] {
+        cluster.succeed(JobSpec { input: vec![path.to_owned()], ..overwriting.clone() }).await;
+        assert_eq!(cluster.output().await, words, "{path}");
+    }
     cluster.stop().await;
 }
 
