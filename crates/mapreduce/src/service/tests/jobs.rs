@@ -1,10 +1,14 @@
 //! What users do.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use onefold_files::{FileSystem, FilesError};
+use onefold_types::Timestamp;
 
 use super::fixture::{Cluster, spec, streaming};
+use crate::coordinator::Store;
 use crate::{JobId, JobSpec, LogRequest, MapReduce, MapReduceError, Phase, Program, TaskName};
 
 fn text(seed: u32, words: u32) -> String {
@@ -52,6 +56,40 @@ async fn wordcount_equals_a_plain_count() {
     assert_eq!(status.summary.reduces.total, 6, "two for each node");
     assert_eq!(status.permille(), 1000);
     assert_eq!(cluster.keys("mapreduce/active/").await, 0);
+    for kind in ["mapreduce/split/", "mapreduce/done/", "mapreduce/plan/", "mapreduce/garbage/"] {
+        while cluster.keys(kind).await > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    let folders = ["node-1", "node-2", "node-3"].map(|node| cluster.folder.path().join(node));
+    for jobs in folders.map(|folder| folder.join("jobs")) {
+        while jobs.read_dir().expect("a folder").next().is_some() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_submission_that_is_repeated_is_one_job() {
+    let cluster = Cluster::start(0).await;
+    let store = Store::new(Arc::new(cluster.kv.clone()));
+    let submit = async |token| {
+        let job = store.submit(&spec(Program::WordCount), token, Timestamp(1)).await;
+        job.expect("accepted")
+    };
+    assert_eq!(submit(5).await, JobId(1));
+    assert_eq!(submit(5).await, JobId(1));
+    assert_eq!(submit(6).await, JobId(2));
+    let both = tokio::join!(submit(7), submit(8));
+    assert_eq!(both.0.0.min(both.1.0), 3);
+    assert_eq!(both.0.0.max(both.1.0), 4);
+    assert_eq!(store.list(None).await.expect("a list").jobs.len(), 4);
+    for token in 100..196 {
+        submit(token).await;
+    }
+    let error = store.submit(&spec(Program::WordCount), 999, Timestamp(1)).await;
+    assert_eq!(error, Err(MapReduceError::Overloaded { active: 100 }));
     cluster.stop().await;
 }
 
@@ -172,7 +210,7 @@ async fn a_job_that_never_ends_can_be_cancelled() {
     let pid = std::fs::read_to_string(&pid_file).expect("its number");
     let process = std::path::PathBuf::from(format!("/proc/{}", pid.trim()));
     while process.exists() {
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     cluster.stop().await;
 }
