@@ -13,7 +13,7 @@ use crate::core::{Core, GroupCell};
 use crate::inbox::Event;
 use crate::records::{self, HOST, MACHINE, STATE, State, encode, generation_space};
 use crate::sessions::{Admission, Bounds, Sessions};
-use crate::{Apply, HostError, ProposeError, StateMachine};
+use crate::{Apply, HostError, ProposeError, SessionTag, StateMachine};
 
 /// One group's state machine, how far it is, and its sessions.
 pub(crate) struct Replica {
@@ -132,11 +132,27 @@ impl Replica {
         // Clocks of leaders differ; replicated time never goes back.
         self.state.time = self.state.time.max(envelope.time);
         let time = self.state.time;
-        self.sessions.expire(&mut round.host, time)?;
-        let Some(tag) = envelope.session else {
-            return Ok(Ok(self.execute(index, time, &envelope.command, round)?));
+        let outcome = match envelope.session {
+            None => Ok(self.execute(index, time, &envelope.command, round)?),
+            Some(tag) => self.apply_once(index, time, &tag, &envelope.command, round)?,
         };
-        Ok(match self.sessions.admit(&mut round.host, &tag, time)? {
+        // Only now: when time jumps, the command's own session must still know whether the command
+        // was executed before.
+        self.sessions.expire(&mut round.host, time)?;
+        Ok(outcome)
+    }
+
+    /// Executes a command unless its session knows that it was executed.
+    fn apply_once(
+        &mut self,
+        index: LogIndex,
+        time: Timestamp,
+        tag: &SessionTag,
+        command: &Bytes,
+        round: &mut Round<'_>,
+    ) -> Result<Result<Bytes, ProposeError>, HostError> {
+        let group = self.cell.id;
+        Ok(match self.sessions.admit(&mut round.host, tag, time)? {
             Admission::Answered(answer) => Ok(answer),
             Admission::Full => Err(ProposeError::SessionsFull { group }),
             Admission::Trimmed { floor } => Err(ProposeError::SequenceTrimmed {
@@ -145,8 +161,8 @@ impl Replica {
                 floor,
             }),
             Admission::Execute => {
-                let answer = self.execute(index, time, &envelope.command, round)?;
-                self.sessions.answered(&mut round.host, &tag, time, &answer)?;
+                let answer = self.execute(index, time, command, round)?;
+                self.sessions.answered(&mut round.host, tag, time, &answer)?;
                 Ok(answer)
             }
         })
@@ -218,7 +234,6 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::SessionTag;
     use crate::command::seal;
     use crate::records::Root;
 
@@ -248,6 +263,16 @@ mod tests {
         let cell = GroupCell::new(GroupId::KV, NodeId(1), space, Root::default(), &state, reads);
         Replica::new(Arc::new(cell), Box::new(Clock::default()), state)
             .expect("memory does not fail")
+    }
+
+    #[test]
+    fn a_retry_after_a_jump_of_time_is_not_executed_again() {
+        const DAY_MS: u64 = 24 * 3600 * 1000;
+        let mut replica = replica();
+        let tag = SessionTag { session: SessionId(9), sequence: 1, acknowledged_below: 1 };
+        let first = answers(&mut replica, vec![entry(1, 1000, Some(tag))], 1 << 20);
+        let again = answers(&mut replica, vec![entry(2, 1000 + DAY_MS, Some(tag))], 1 << 20);
+        assert_eq!(first, again);
     }
 
     fn entry(index: u64, time: u64, session: Option<SessionTag>) -> Entry {
