@@ -87,28 +87,42 @@ async fn run_cluster(arguments: DevArgs, format: Format) -> anyhow::Result<()> {
             _ = interrupt.recv() => break,
             _ = terminate.recv() => break,
             Some((action, id, done)) = actions.recv() => {
-                let outcome = match action {
-                    Action::Start => cluster.start_node(id).await,
-                    Action::Stop => cluster.stop_node(id).await,
-                    Action::Kill => cluster.kill_node(id).await,
+                let acting = async {
+                    match action {
+                        Action::Start => cluster.start_node(id).await,
+                        Action::Stop => cluster.stop_node(id).await,
+                        Action::Kill => cluster.kill_node(id).await,
+                    }
                 };
-                let outcome = outcome.map_err(|error| format!("{error:#}"));
+                let outcome = tokio::select! {
+                    outcome = acting => outcome.map_err(|error| format!("{error:#}")),
+                    _ = interrupt.recv() => break,
+                    _ = terminate.recv() => break,
+                };
                 if done.send(outcome).is_err() {
                     tracing::debug!("the caller did not wait for the outcome");
                 }
             }
             _ = watch.tick() => {
-                if arguments.restart {
-                    cluster.restart_ended()?;
-                }
-                for (id, reason) in cluster.reap()? {
-                    eprintln!("node {id} ended: {reason}");
+                if let Err(error) = look_after(&mut cluster, arguments.restart) {
+                    eprintln!("{error:#}");
                 }
             }
         }
     }
     eprintln!("stopping");
     cluster.stop().await
+}
+
+/// Says which nodes ended by themselves, and starts them again if that is wanted.
+fn look_after(cluster: &mut LocalCluster, restart: bool) -> anyhow::Result<()> {
+    if restart {
+        cluster.restart_ended()?;
+    }
+    for (id, reason) in cluster.reap()? {
+        eprintln!("node {id} ended: {reason}");
+    }
+    Ok(())
 }
 
 fn print_endpoints(cluster: &LocalCluster, format: Format) -> anyhow::Result<()> {

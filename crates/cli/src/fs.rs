@@ -40,7 +40,7 @@ pub enum FsCommand {
     Get {
         /// /BUCKET/KEY
         source: String,
-        /// A local file or folder.
+        /// A local file or folder, or - for standard output.
         #[arg(default_value = ".")]
         target: PathBuf,
         /// Fetch everything below a folder.
@@ -248,8 +248,16 @@ async fn put(files: &Files, paths: &[String], recursive: bool) -> anyhow::Result
         let kind = std::fs::metadata(local).with_context(|| format!("cannot read {source}"))?;
         if kind.is_dir() {
             ensure!(recursive, "{source} is a folder; store it with -r");
-            let below = if target.is_directory() { target } else { target.join("/")? };
-            return transfer::upload_all(files, transfer::pairs_below(local, &below)?).await;
+            let mut below =
+                if target.is_directory() { target.clone() } else { target.join("/")? };
+            if sources.len() > 1 {
+                // Several folders keep their names, so that their files don't replace each other.
+                let name = local.file_name().and_then(|name| name.to_str());
+                let name = name.with_context(|| format!("{source} has no usable name"))?;
+                below = below.join(&format!("{name}/"))?;
+            }
+            pairs.extend(transfer::pairs_below(local, &below)?);
+            continue;
         }
         let remote = match local.file_name().and_then(|name| name.to_str()) {
             Some(name) if target.is_directory() => target.join(name)?,
@@ -269,6 +277,10 @@ async fn get(files: &Files, source: &str, target: &Path, recursive: bool) -> any
         return Ok(());
     }
     ensure!(!source.is_directory(), "{source} is a folder; fetch it with -r");
+    if target == Path::new("-") {
+        transfer::download(files, &source, &mut tokio::io::stdout()).await?;
+        return Ok(());
+    }
     let target = if target.is_dir() { target.join(source.file_name()) } else { target.to_owned() };
     transfer::fetch(files, &source, &target).await?;
     Ok(())

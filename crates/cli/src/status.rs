@@ -12,7 +12,12 @@ pub async fn run(client: &Client, format: Format) -> anyhow::Result<ExitCode> {
     let status = client.status().await?;
     let troubles = troubles(&status);
     match format {
-        Format::Json => print_json(&status)?,
+        Format::Json => {
+            let mut value = serde_json::to_value(&status)?;
+            // The number does not fit into what many readers of JSON take for numbers.
+            value["cluster"] = status.cluster.to_string().into();
+            print_json(&value)?;
+        }
         Format::Table => {
             print_table(&status)?;
             for trouble in &troubles {
@@ -89,6 +94,10 @@ fn troubles(status: &ClusterStatus) -> Vec<String> {
         Some(files) if files.chunks_unavailable > 0 => troubles.push(format!(
             "{} chunks have no replica on a running node; start the nodes that hold them",
             files.chunks_unavailable
+        )),
+        Some(files) if files.chunks_under_replicated > 0 => troubles.push(format!(
+            "{} chunks are short of replicas; they are copied while there are nodes to copy to",
+            files.chunks_under_replicated
         )),
         Some(_) => {}
     }

@@ -30,8 +30,8 @@ pub struct Pair {
     pub bytes: u64,
 }
 
-/// Every regular file below a local folder, sorted, paired with its place below `target`. Links are
-/// not followed.
+/// Every file below a local folder, sorted, paired with its place below `target`. A link to a file
+/// counts as that file; what is skipped is said on standard error.
 pub fn pairs_below(folder: &Path, target: &FilePath) -> anyhow::Result<Vec<Pair>> {
     let mut pairs = Vec::new();
     let mut folders = vec![folder.to_owned()];
@@ -43,13 +43,15 @@ pub fn pairs_below(folder: &Path, target: &FilePath) -> anyhow::Result<Vec<Pair>
             let (path, kind) = (entry.path(), entry.file_type()?);
             if kind.is_dir() {
                 folders.push(path);
-            } else if kind.is_file() {
+            } else if std::fs::metadata(&path).is_ok_and(|kind| kind.is_file()) {
                 let relative = path.strip_prefix(folder).context("a child is below its folder")?;
                 let key = relative.to_str().with_context(|| {
                     format!("the name of {} is not UTF-8; rename it first", path.display())
                 })?;
-                let bytes = entry.metadata()?.len();
+                let bytes = std::fs::metadata(&path)?.len();
                 pairs.push(Pair { remote: target.join(key)?, local: path, bytes });
+            } else {
+                eprintln!("skipped: {} is neither a file nor a folder", path.display());
             }
         }
     }

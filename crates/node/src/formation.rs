@@ -63,6 +63,14 @@ pub enum FormationError {
         /// The address of this node.
         address: String,
     },
+    /// The list leaves this node out.
+    #[error(
+        "--join does not name {address}, this node's own address; give every node the same list"
+    )]
+    NotFounder {
+        /// The address of this node.
+        address: String,
+    },
     /// More addresses than a cluster can be formed of.
     #[error("--join names {0} nodes; a cluster is formed of at most {FOUNDERS_MAX}")]
     TooMany(usize),
@@ -99,10 +107,15 @@ impl Introduction {
     /// The introduction of a node on `folder`, reachable at `address`, told to join `join`.
     ///
     /// # Errors
-    /// When `join` names too many nodes.
+    /// When `join` names too many nodes, or not this one.
     pub fn new(folder: &Folder, address: &str, join: &[String]) -> Result<Self, FormationError> {
         let mut founders: BTreeSet<String> = join.iter().cloned().collect();
-        founders.insert(address.to_owned());
+        if founders.is_empty() {
+            founders.insert(address.to_owned());
+        }
+        if !founders.contains(address) && folder.formed().is_none() {
+            return Err(FormationError::NotFounder { address: address.to_owned() });
+        }
         if founders.len() > FOUNDERS_MAX {
             return Err(FormationError::TooMany(founders.len()));
         }
@@ -159,11 +172,11 @@ pub async fn form(
         }
         if round.is_multiple_of(ROUNDS_PER_NOTICE) && round > 0 {
             let waiting = if missing.is_empty() {
-                "the first founder to form the cluster".to_owned()
+                "waiting for the first founder to form the cluster".to_owned()
             } else {
                 missing.join("; ")
             };
-            tracing::info!("waiting for {waiting}");
+            tracing::info!("not formed yet: {waiting}");
         }
         round = round.wrapping_add(1);
         tokio::time::sleep(PROBE_INTERVAL).await;

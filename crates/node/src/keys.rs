@@ -66,11 +66,15 @@ impl S3Keys {
         Ok(key)
     }
 
-    /// Creates the cluster's first key, once in its life; `None` when that was done before.
+    /// Creates the cluster's first key, once in its life; `None` when that was done before or there
+    /// are keys.
     ///
     /// # Errors
     /// When the keyspace does not answer.
     pub(crate) async fn create_first(&self) -> Result<Option<S3Key>, KeyError> {
+        if !self.list().await?.is_empty() {
+            return Ok(None);
+        }
         let key = draw(NewS3Key::default())?;
         let answer = self
             .kv

@@ -44,7 +44,7 @@ pub struct NodeConfig {
     pub listen: String,
     /// Where the others reach it.
     pub advertise: String,
-    /// The founders of the cluster; may name this node or not.
+    /// The founders of the cluster, this node included; empty for a cluster of one.
     pub join: Vec<String>,
     /// Where etcd clients connect.
     pub etcd_listen: String,

@@ -1,5 +1,6 @@
 //! Keys and values as text.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Write;
 
@@ -26,7 +27,11 @@ impl fmt::Display for Text {
 
 impl Serialize for Text {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        // Text that only looks like hexadecimal must not be taken for bytes.
+        match std::str::from_utf8(&self.0) {
+            Ok(text) => serializer.serialize_str(text),
+            Err(_) => BTreeMap::from([("hex", self.to_string())]).serialize(serializer),
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! All nodes of a local cluster: start, watch, stop.
 
+use std::fs::File;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use onefold_admin::NewS3Key;
 use onefold_client::Client;
+use rustix::fs::{FlockOperation, flock};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -20,6 +22,8 @@ use super::process::{NodeProcess, last_line};
 const READY_PATIENCE: Duration = Duration::from_secs(120);
 /// How long a cluster that is just stopping may keep its ports.
 const PORT_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a node that was started again may take to be ready before that is left to itself.
+const NODE_READY_PATIENCE: Duration = Duration::from_secs(10);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What a local cluster shall be.
@@ -41,6 +45,8 @@ pub struct LocalCluster {
     folder: PathBuf,
     join: String,
     slots: Vec<Slot>,
+    // Held for its lock, which the system drops with the process.
+    _lock: File,
 }
 
 impl LocalCluster {
@@ -54,26 +60,39 @@ impl LocalCluster {
         std::fs::create_dir_all(&options.folder)
             .with_context(|| format!("cannot create {}", options.folder.display()))?;
         let folder = std::fs::canonicalize(&options.folder)?;
-        check_same_size(&folder, options.nodes)?;
-        check_ports(options.nodes, options.base_port).await?;
+        let lock = take_lock(&folder)?;
         let entries = (0..options.nodes)
             .map(|position| NodeEntry::new(&folder, position, options.base_port))
             .collect::<anyhow::Result<Vec<_>>>()?;
+        let existed = check_unchanged(&folder, &entries)?;
+        check_ports(options.nodes, options.base_port).await?;
         let join = entries.iter().map(|entry| entry.peer.as_str()).collect::<Vec<_>>().join(",");
         let slots = entries.into_iter().map(|entry| Slot { entry, process: None, wanted: true });
-        let mut cluster = Self { folder, join, slots: slots.collect() };
-        for position in 0..cluster.slots.len() {
-            cluster.spawn(position)?;
+        let mut cluster = Self { folder, join, slots: slots.collect(), _lock: lock };
+        match cluster.bring_up(existed).await {
+            Ok(()) => Ok(cluster),
+            Err(error) => {
+                cluster.stop().await?;
+                Err(error)
+            }
         }
-        cluster.wait_until_ready().await?;
-        let client = cluster.client()?;
+    }
+
+    /// Starts every node. A new cluster needs all of them to form; one that existed goes on with a
+    /// majority, and says what is wrong with the others.
+    async fn bring_up(&mut self, existed: bool) -> anyhow::Result<()> {
+        for position in 0..self.slots.len() {
+            self.spawn(position)?;
+        }
+        let tolerated = if existed { (self.slots.len() - 1) / 2 } else { 0 };
+        self.wait_until_ready(tolerated).await?;
         let key = NewS3Key {
             access_key: Some(S3_ACCESS_KEY.to_owned()),
             secret_key: Some(S3_SECRET_KEY.to_owned()),
             loopback_only: true,
         };
-        client.create_s3_key(key).await?;
-        Ok(cluster)
+        self.client()?.create_s3_key(key).await?;
+        Ok(())
     }
 
     /// A client of the cluster.
@@ -114,12 +133,25 @@ impl LocalCluster {
         Ok(process)
     }
 
-    /// Starts a node that does not run, and waits until it is ready.
+    /// Starts a node that does not run, and waits until it answers. Whether it is ready depends on
+    /// the others too, so that is only waited for a little.
     pub async fn start_node(&mut self, id: u64) -> anyhow::Result<()> {
         let position = self.slot(id)?;
         ensure!(self.slots[position].process.is_none(), "node {id} is running");
         self.spawn(position)?;
-        self.wait_until_ready().await
+        let started = Instant::now();
+        loop {
+            if let Some((_, reason)) = self.reap()?.into_iter().find(|(ended, _)| *ended == id) {
+                bail!("node {id} did not start: {reason}");
+            }
+            let address = &self.slots[position].entry.http;
+            let is_late = started.elapsed() > NODE_READY_PATIENCE;
+            if answers(address, "/readyz").await || (is_late && answers(address, "/livez").await) {
+                return Ok(());
+            }
+            ensure!(started.elapsed() < READY_PATIENCE, "node {id} does not answer");
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
     }
 
     /// Stops a node in order.
@@ -180,15 +212,17 @@ impl LocalCluster {
         Ok(())
     }
 
-    async fn wait_until_ready(&mut self) -> anyhow::Result<()> {
+    async fn wait_until_ready(&mut self, mut tolerated: usize) -> anyhow::Result<()> {
         let give_up = Instant::now() + READY_PATIENCE;
         loop {
-            if let Some((id, reason)) = self.reap()?.into_iter().next() {
-                bail!("node {id} did not start: {reason}");
+            for (id, reason) in self.reap()? {
+                ensure!(tolerated > 0, "node {id} did not start: {reason}");
+                tolerated -= 1;
+                eprintln!("node {id} did not start, the others go on without it: {reason}");
             }
             let mut unready = None;
             for slot in self.slots.iter().filter(|slot| slot.process.is_some()) {
-                if !is_ready(&slot.entry.http).await {
+                if !answers(&slot.entry.http, "/readyz").await {
                     unready = Some((slot.entry.id, slot.entry.log_path()));
                     break;
                 }
@@ -206,19 +240,45 @@ impl LocalCluster {
     }
 }
 
-/// A cluster keeps the number of nodes that it was formed with.
-fn check_same_size(folder: &Path, nodes: usize) -> anyhow::Result<()> {
-    if let Some(before) = read_state(folder)?
-        && before.len() != nodes
-    {
-        let before = before.len();
-        bail!(
-            "{} holds a cluster of {before} nodes, not {nodes}; give --nodes {before} or another \
-             --data-dir",
+/// Keeps a second `onefold dev` off the folder.
+fn take_lock(folder: &Path) -> anyhow::Result<File> {
+    let path = folder.join("dev.lock");
+    let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    let give_up = Instant::now() + PORT_PATIENCE;
+    while flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        ensure!(
+            Instant::now() < give_up,
+            "another `onefold dev` runs on {}; stop it or choose another --data-dir",
             folder.display()
         );
+        std::thread::sleep(POLL_INTERVAL);
     }
-    Ok(())
+    Ok(file)
+}
+
+/// A cluster keeps the nodes and addresses that it was formed with. Says whether there is one.
+fn check_unchanged(folder: &Path, entries: &[NodeEntry]) -> anyhow::Result<bool> {
+    let Some(before) = read_state(folder)? else { return Ok(false) };
+    ensure!(
+        before.len() == entries.len(),
+        "{} holds a cluster of {} nodes, not {}; give --nodes {} or another --data-dir",
+        folder.display(),
+        before.len(),
+        entries.len(),
+        before.len()
+    );
+    if let (Some(then), Some(now)) = (before.first(), entries.first())
+        && then.peer != now.peer
+    {
+        bail!(
+            "the cluster in {} was formed with its first node at {}, not {}; give the --base-port \
+             that it was started with before, or another --data-dir",
+            folder.display(),
+            then.peer,
+            now.peer
+        );
+    }
+    Ok(true)
 }
 
 /// Fails with the name of the first port that something else keeps.
@@ -241,12 +301,12 @@ async fn check_ports(nodes: usize, base: Option<u16>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether a node's `/readyz` says yes.
-async fn is_ready(address: &str) -> bool {
+/// Whether a node's page says yes.
+async fn answers(address: &str, page: &str) -> bool {
     let ask = async {
         let mut stream = TcpStream::connect(address).await?;
         let request =
-            format!("GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+            format!("GET {page} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await?;
         let mut answer = [0u8; 12];
         stream.read_exact(&mut answer).await?;
