@@ -88,6 +88,8 @@ struct State {
     leases: BTreeMap<ChunkId, u64>,
     /// Chunks that are being sealed now.
     sealing: BTreeSet<ChunkId>,
+    /// Open chunks that could be sealed on what answers, since when that is tried.
+    seals: BTreeMap<ChunkId, u64>,
     repair: repair::State,
 }
 
@@ -327,6 +329,7 @@ impl Master {
         }
         // Forget what is not open any more; what was placed since the view was taken comes again.
         let mut state = self.state(term);
+        state.seals.retain(|chunk, _| open.contains(chunk));
         let gone: Vec<_> =
             state.leases.keys().filter(|chunk| !open.contains(chunk)).copied().collect();
         for chunk in gone {

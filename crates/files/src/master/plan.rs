@@ -9,6 +9,9 @@ use onefold_types::{ChunkId, ChunkVersion, NodeId};
 use crate::chunk::ReplicaReport;
 use crate::namespace::{ChunkRecord, ChunkState};
 
+/// How long a seal waits for a second replica.
+const SEAL_PATIENCE_MS: u64 = 60_000;
+
 /// What a report asks the leader to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
@@ -22,6 +25,8 @@ pub(super) enum Action {
     Seal { length: u64 },
     /// The replica is whole but not in the record, which has too few.
     Add,
+    /// As above, but the replica was left out of the seal: first it has to end where the chunk does.
+    Adopt { length: u64 },
     /// The replica is not in the record, and nothing needs it.
     Delete,
 }
@@ -52,7 +57,12 @@ pub(super) fn examine(
         (true, false) => Action::None,
         (true, true) if as_sealed => Action::None,
         (true, true) => Action::Seal { length: record.length },
-        (false, true) if as_sealed && is_wanting(record, alive) => Action::Add,
+        (false, true) if is_wanting(record, alive) => match as_sealed {
+            true => Action::Add,
+            // Every replica holds a prefix of what one primary ordered, so one that is long enough
+            // has all of the chunk.
+            false => Action::Adopt { length: record.length },
+        },
         (false, _) if others => Action::Delete,
         (false, _) => Action::None,
     }
@@ -120,6 +130,19 @@ pub(super) fn seal(
     Some((length, survivors().map(|(node, _)| *node).collect()))
 }
 
+/// Whether a seal may leave out the replicas that did not take part.
+///
+/// While one is silent, a chunk does not end on a single replica: that one's disk would be all
+/// there is. Waiting for those that answered would change nothing, and waiting has an end.
+pub(super) fn may_finish(
+    record: &ChunkRecord,
+    survivors: usize,
+    silent: usize,
+    tried_for_ms: u64,
+) -> bool {
+    silent == 0 || survivors >= record.replicas.len().min(2) || tried_for_ms >= SEAL_PATIENCE_MS
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -173,12 +196,41 @@ mod tests {
         let examine = |report, alive| examine(NodeId(3), &report, Some(&record), &alive);
         assert_eq!(examine(whole, set(&[1, 2, 3])), Action::Add);
         assert_eq!(examine(whole, set(&[1, 3])), Action::Add);
-        assert_eq!(examine(report(100, false, false), set(&[1, 2, 3])), Action::Delete);
         assert_eq!(examine(report(100, true, true), set(&[1, 2, 3])), Action::Delete);
         let full = sealed(&[1, 2, 4]);
         let alive = set(&[1, 2, 3, 4]);
         assert_eq!(super::examine(NodeId(3), &whole, Some(&full), &alive), Action::Delete);
         assert_eq!(super::examine(NodeId(3), &whole, None, &alive), Action::Delete);
+    }
+
+    #[test]
+    fn a_complete_replica_that_the_seal_left_out_is_adopted_while_it_is_needed() {
+        let record = sealed(&[1]);
+        let examine =
+            |report, alive: &[u64]| examine(NodeId(3), &report, Some(&record), &set(alive));
+        for length in [100, 120] {
+            let complete = report(length, false, false);
+            assert_eq!(examine(complete, &[1, 3]), Action::Adopt { length: 100 });
+            assert_eq!(examine(complete, &[3]), Action::Adopt { length: 100 });
+        }
+        for unfit in [report(99, false, false), report(100, false, true)] {
+            assert!(!matches!(examine(unfit, &[3]), Action::Adopt { .. } | Action::Add));
+        }
+        let full = sealed(&[1, 2, 4]);
+        let alive = set(&[1, 2, 3, 4]);
+        let spare = report(100, false, false);
+        assert_eq!(super::examine(NodeId(3), &spare, Some(&full), &alive), Action::Delete);
+    }
+
+    #[test]
+    fn a_chunk_ends_on_one_replica_only_after_the_others_had_their_time() {
+        let three = sealed(&[1, 2, 3]);
+        let may_finish = |survivors, silent, ms| may_finish(&three, survivors, silent, ms);
+        assert!(!may_finish(1, 2, 0) && !may_finish(1, 1, SEAL_PATIENCE_MS - 1));
+        assert!(may_finish(1, 2, SEAL_PATIENCE_MS));
+        assert!(may_finish(2, 1, 0), "two are enough");
+        assert!(may_finish(1, 0, 0), "all have answered");
+        assert!(super::may_finish(&sealed(&[1]), 1, 0, 0));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use onefold_table::SpaceView;
 use onefold_transport::Class;
 use onefold_types::limits::CHUNK_REPLICAS;
-use onefold_types::{ChunkId, NodeId};
+use onefold_types::{ChunkId, ChunkVersion, NodeId};
 
 use super::Master;
 use super::methods::ReportPage;
@@ -139,12 +139,16 @@ impl Master {
                 self.0.commands.run(&Command::DropReplica { chunk, version, node }).await?;
             }
             // The copy enters itself, and knows which dead replica it replaces.
-            Action::Add if is_copying => {}
-            Action::Add => {
-                let instead_of = None;
-                let add = Command::AddReplica { chunk, version, node, instead_of };
-                self.0.commands.run(&add).await?;
-                tracing::info!(%chunk, %node, "a replica that came back is used again");
+            Action::Add | Action::Adopt { .. } if is_copying => {}
+            Action::Add => self.take_up(chunk, version, node).await?,
+            Action::Adopt { length } => {
+                let order = SealRequest { term, at, length };
+                match self.seal_replica(node, order).await {
+                    Ok(()) => self.take_up(chunk, version, node).await?,
+                    Err(error) => {
+                        tracing::info!(%chunk, %node, %error, "a replica is taken up later");
+                    }
+                }
             }
             Action::Seal { length } => {
                 let order = SealRequest { term, at, length };
@@ -154,6 +158,19 @@ impl Master {
             }
             Action::Delete => self.delete_unneeded(term, node, chunk, damaged).await,
         }
+        Ok(())
+    }
+
+    /// Enters a whole replica that the record lacks.
+    async fn take_up(
+        &self,
+        chunk: ChunkId,
+        version: ChunkVersion,
+        node: NodeId,
+    ) -> Result<(), FilesError> {
+        let add = Command::AddReplica { chunk, version, node, instead_of: None };
+        self.0.commands.run(&add).await?;
+        tracing::info!(%chunk, %node, "a replica that came back is used again");
         Ok(())
     }
 

@@ -48,23 +48,35 @@ impl Master {
         let at = At { chunk, version: record.version };
         let fences = record.replicas.iter().map(|node| self.fence(term, at, *node));
         let results = futures::future::join_all(fences).await;
-        let mut fenced = Vec::new();
+        let (mut fenced, mut silent) = (Vec::new(), 0);
         for (node, result) in record.replicas.iter().zip(results) {
             match result {
                 Ok(report) => fenced.push((*node, report)),
-                Err(error) => tracing::warn!(%chunk, %node, %error, "a replica is not fenced"),
+                Err(error) => {
+                    // A node that says it has none will not have one later.
+                    silent += usize::from(!matches!(error, ChunkError::NotFound { .. }));
+                    tracing::warn!(%chunk, %node, %error, "a replica is not fenced");
+                }
             }
         }
         let Some((length, survivors)) = plan::seal(&record, &fenced) else {
             let reason = format!("no replica with all committed bytes of chunk {chunk} answers");
             return Err(FilesError::Unavailable { reason });
         };
+        let now = self.now();
+        let since = *self.state(term).seals.entry(chunk).or_insert(now);
+        let tried_for_ms = now.saturating_sub(since);
+        if !plan::may_finish(&record, survivors.len(), silent, tried_for_ms) {
+            let reason = format!("only one replica of chunk {chunk} answers; waiting for others");
+            return Err(FilesError::Unavailable { reason });
+        }
         let version = record.version;
         let finish = Command::FinishSeal { chunk, version, length, survivors };
         let finished = self.0.commands.run(&finish).await?;
         {
             let mut state = self.state(term);
             state.leases.remove(&chunk);
+            state.seals.remove(&chunk);
             state.servers.closed(chunk);
         }
         if let Reply::Chunk { record: Some(record), .. } = finished
