@@ -98,6 +98,16 @@ pub enum ChunkError {
         /// What happened.
         reason: String,
     },
+    /// The file is intact, but another cluster's, another chunk's or a newer version's.
+    #[error("chunk {chunk} on node {node} is not this node's to use: {reason}")]
+    Foreign {
+        /// The chunk.
+        chunk: ChunkId,
+        /// The node asked.
+        node: NodeId,
+        /// Whose the file is, and what to do.
+        reason: String,
+    },
     /// A message of a leader that was deposed.
     #[error("node {node} obeys the leader of term {current}, not the one of term {asked}")]
     Deposed {

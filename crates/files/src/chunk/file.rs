@@ -126,9 +126,14 @@ impl ChunkFile {
             _ => failed(error),
         })?;
         let checked = format::check_identity(&header, identity.chunk, identity.cluster);
+        let foreign = |reason: String| {
+            let (chunk, node) = (identity.chunk, identity.node);
+            ChunkError::Foreign { chunk, node, reason: format!("{}: {reason}", path.display()) }
+        };
         checked.map_err(|mismatch| match mismatch {
-            Mismatch::Damaged(reason) | Mismatch::Foreign(reason) => corrupt(reason),
-            Mismatch::Newer(found) => corrupt(format!(
+            Mismatch::Damaged(reason) => corrupt(reason),
+            Mismatch::Foreign(reason) => foreign(reason),
+            Mismatch::Newer(found) => foreign(format!(
                 "it has format {found}, and this version reads formats up to {CHUNK_FORMAT}; \
                  start the newer version again"
             )),

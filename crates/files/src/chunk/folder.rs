@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use onefold_types::ClusterId;
 use thiserror::Error;
 
+use super::error::ChunkError;
+
 /// The file that says whose folder it is.
 const MARKER: &str = "chunks.format";
 
@@ -45,6 +47,9 @@ pub enum StoreError {
         /// Its format.
         found: String,
     },
+    /// One chunk file cannot be opened, though nothing says that it is damaged.
+    #[error("{0}; repair the disk or the folder, and start the node again")]
+    Chunk(#[source] ChunkError),
     /// The folder has chunks but does not say whose.
     #[error("the chunk folder {path} has files, but its marker is missing or damaged: {reason}")]
     Foreign {

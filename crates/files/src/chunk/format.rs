@@ -86,12 +86,13 @@ pub(super) fn check_identity(
     if &identity[..8] != MAGIC {
         return Err(damaged("it does not start as a chunk file does"));
     }
+    // First of all, so that a flipped bit does not pass for another format: each keeps these bytes.
+    if number32(identity, 32) != crc32c(&identity[..32]) {
+        return Err(damaged("the header does not match its checksum"));
+    }
     let format = number32(identity, 8);
     if format > CHUNK_FORMAT {
         return Err(Mismatch::Newer(format));
-    }
-    if number32(identity, 32) != crc32c(&identity[..32]) {
-        return Err(damaged("the header does not match its checksum"));
     }
     let (found, found_cluster) = (number64(identity, 16), number64(identity, 24));
     if found_cluster != cluster.0 {

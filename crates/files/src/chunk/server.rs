@@ -81,7 +81,7 @@ fn remote(error: ChunkError) -> RemoteError {
         ChunkError::Stale { .. } | ChunkError::Deposed { .. } => RemoteCode::Stale,
         ChunkError::NotWritable { .. } | ChunkError::Full { .. } => RemoteCode::Conflict,
         ChunkError::OutOfRange { .. } => RemoteCode::Invalid,
-        ChunkError::Corrupt { .. } => RemoteCode::Corrupt,
+        ChunkError::Corrupt { .. } | ChunkError::Foreign { .. } => RemoteCode::Corrupt,
         ChunkError::NoSpace { .. } => RemoteCode::Exhausted,
         ChunkError::Io { .. } => RemoteCode::Internal,
         ChunkError::Unreachable { .. } => RemoteCode::Unavailable,

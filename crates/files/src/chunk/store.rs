@@ -77,7 +77,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl ChunkStore {
     /// Opens or creates the folder and reads the header of every chunk file in it. Blocks.
     ///
-    /// A damaged file is one replica less, which the leader replaces; it is kept aside until then.
+    /// A damaged file is one replica less, which the leader replaces; it is kept aside until then
+    /// and tried again at each start. A file that cannot be judged refuses the start.
     pub(crate) fn open(
         folder: &Path,
         cluster: ClusterId,
@@ -98,7 +99,7 @@ impl ChunkStore {
             disk: Semaphore::new(DISK_OPERATIONS_MAX),
         };
         for path in names {
-            inner.recover(&path).map_err(io)?;
+            inner.recover(&path)?;
         }
         Ok(Self(Arc::new(inner)))
     }
@@ -373,7 +374,8 @@ impl Inner {
     }
 
     /// Takes up one file that was found at the start.
-    fn recover(&self, path: &Path) -> io::Result<()> {
+    fn recover(&self, path: &Path) -> Result<(), StoreError> {
+        let io = |source| StoreError::Io { path: path.to_owned(), source };
         let extension = path.extension().and_then(|extension| extension.to_str());
         let stem = path.file_stem().and_then(|stem| stem.to_str());
         let chunk = stem.filter(|stem| stem.len() == 16);
@@ -382,15 +384,27 @@ impl Inner {
         let gone = Summary { version: ChunkVersion::ZERO, length: 0, sealed: false, damaged: true };
         match extension {
             // Never acknowledged to anybody.
-            "new" | "copy" => fs::remove_file(path)?,
-            "damaged" => lock(&self.state).enter_if_absent(chunk, gone),
+            "new" | "copy" => fs::remove_file(path).map_err(io)?,
+            "damaged" => {
+                let place = self.path(chunk, "chunk");
+                let is_replaced = place.try_exists().map_err(io)?;
+                match ChunkFile::open(self.identity(chunk), path) {
+                    Ok(file) if !is_replaced => {
+                        let file = file.move_to(&place).map_err(StoreError::Chunk)?;
+                        tracing::info!(%chunk, "a chunk replica that was damaged is readable again");
+                        lock(&self.state).enter(chunk, file.summary(), None);
+                    }
+                    _ => lock(&self.state).enter_if_absent(chunk, gone),
+                }
+            }
             "chunk" => match ChunkFile::open(self.identity(chunk), path) {
                 Ok(file) => lock(&self.state).enter(chunk, file.summary(), None),
-                Err(error) => {
+                Err(error @ ChunkError::Corrupt { .. }) => {
                     tracing::error!(%error, "a chunk replica is damaged and will be replaced");
-                    fs::rename(path, path.with_extension("damaged"))?;
+                    fs::rename(path, path.with_extension("damaged")).map_err(io)?;
                     lock(&self.state).enter_if_absent(chunk, gone);
                 }
+                Err(error) => return Err(StoreError::Chunk(error)),
             },
             _ => {}
         }

@@ -168,7 +168,7 @@ fn a_replica_of_another_cluster_or_chunk_is_refused() {
     let other_cluster = Identity { cluster: ClusterId(43), ..IDENTITY };
     let other_chunk = Identity { chunk: ChunkId(8), ..IDENTITY };
     for identity in [other_cluster, other_chunk] {
-        let Err(ChunkError::Corrupt { reason, .. }) = ChunkFile::open(identity, &path) else {
+        let Err(ChunkError::Foreign { reason, .. }) = ChunkFile::open(identity, &path) else {
             panic!("it was opened")
         };
         assert!(reason.contains("cluster") || reason.contains("chunk 7"), "{reason}");
@@ -301,6 +301,48 @@ async fn a_file_that_cannot_be_opened_is_kept_aside_and_reported() {
         assert!(path.with_extension("damaged").exists());
     }
     assert!(!folder.path().join("0000000000000009.new").exists());
+}
+
+#[tokio::test]
+async fn a_file_that_is_not_damaged_but_cannot_be_opened_refuses_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).unwrap();
+    store.create(CHUNK, V1).await.unwrap();
+    append(&store, bytes(100, 0)).await.unwrap();
+    drop(store);
+    let path = file_of(folder.path(), CHUNK);
+    let whole = std::fs::read(&path).unwrap();
+    let mut newer = whole.clone();
+    newer[8..12].copy_from_slice(&2_u32.to_le_bytes());
+    let checksum = super::format::crc32c(&newer[..32]);
+    newer[32..36].copy_from_slice(&checksum.to_le_bytes());
+    std::fs::write(&path, newer).unwrap();
+    let refused = open(folder.path()).err();
+    assert!(matches!(refused, Some(StoreError::Chunk(ChunkError::Foreign { .. }))));
+    // Opening a folder as a file fails as a broken disk does.
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    let refused = open(folder.path()).err();
+    assert!(matches!(refused, Some(StoreError::Chunk(ChunkError::Io { .. }))));
+    std::fs::remove_dir(&path).unwrap();
+    std::fs::write(&path, whole).unwrap();
+    let store = open(folder.path()).unwrap();
+    assert_eq!(store.read(CHUNK, V1, 0, 100).await.unwrap(), bytes(100, 0));
+}
+
+#[tokio::test]
+async fn a_replica_that_was_set_aside_is_tried_again_at_the_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).unwrap();
+    store.create(CHUNK, V1).await.unwrap();
+    append(&store, bytes(100, 0)).await.unwrap();
+    drop(store);
+    let path = file_of(folder.path(), CHUNK);
+    std::fs::rename(&path, path.with_extension("damaged")).unwrap();
+    let store = open(folder.path()).unwrap();
+    assert!(!store.stat(CHUNK).unwrap().damaged);
+    assert_eq!(store.read(CHUNK, V1, 0, 100).await.unwrap(), bytes(100, 0));
+    assert!(path.exists() && !path.with_extension("damaged").exists());
 }
 
 #[tokio::test]
