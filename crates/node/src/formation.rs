@@ -225,9 +225,14 @@ fn adoptable(own: &ProbeAnswer, answers: &Answers) -> Result<Option<Formed>, For
 /// Who is not ready to found the cluster, each with the reason.
 fn missing(own: &ProbeAnswer, answers: &Answers) -> Vec<String> {
     let mut missing = Vec::new();
+    let mut incarnations = BTreeSet::from([own.incarnation]);
     for (address, answer) in answers {
         match answer {
             Err(error) => missing.push(error.to_string()),
+            Ok(answer) if !incarnations.insert(answer.incarnation) => missing.push(format!(
+                "{address} runs on a copy of another founder's data folder; start it on an empty \
+                 one"
+            )),
             Ok(answer) if answer.address != *address => missing.push(format!(
                 "{address} calls itself {}; use the same spelling in every --join",
                 answer.address
@@ -312,6 +317,14 @@ mod tests {
         assert!(missing(&own, &answers()).is_empty());
         let mut answers = answers();
         answers.insert("h:7010".to_owned(), Ok(answer("h:7010", 2, &FOUNDERS[..2])));
+        assert_eq!(missing(&own, &answers).len(), 1);
+    }
+
+    #[test]
+    fn a_founder_on_a_copied_folder_is_not_ready() {
+        let own = answer("h:7000", 1, &FOUNDERS);
+        let mut answers = answers();
+        answers.insert("h:7010".to_owned(), Ok(answer("h:7010", 1, &FOUNDERS)));
         assert_eq!(missing(&own, &answers).len(), 1);
     }
 
