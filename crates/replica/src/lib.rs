@@ -25,6 +25,7 @@ mod forward;
 mod group;
 mod host;
 mod inbox;
+pub mod liveness;
 mod machine;
 mod persist;
 mod propose;
