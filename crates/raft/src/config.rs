@@ -36,6 +36,29 @@ pub struct Config {
     pub reads_pending_max: usize,
     /// A leader of more than one voter whose oldest unfinished write is older than this steps down.
     pub disk_stall_ticks: u32,
+    /// The place of this node in the order of those that should lead; 0 is preferred. Each rank
+    /// adds `election_ticks` to the election timeout. It orders who stands first, never who may.
+    pub election_rank: u32,
+    /// A learner that joins becomes a voter once it is at most this many entries behind.
+    pub promotion_lag_max: u64,
+    /// The group falls silent when nothing happened for this long; never if `None`.
+    pub quiesce_after_ticks: Option<u32>,
+    /// Reads without a round of confirmations; off if `None`. Every member must have the same.
+    pub lease: Option<Lease>,
+}
+
+/// How long a leader may serve reads after a majority heard of it, and what that relies on.
+///
+/// The bound is on the *rate* of the clocks alone: while one process measures `micros`, no other
+/// member's process may measure less than `micros` less `drift_ppm` millionths of it, or more than
+/// that above it. What the clocks show, and when they were set, does not matter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// The length in microseconds; at least 1. Voters refuse to elect for so long after they heard
+    /// the leader, so it should not be longer than the shortest election timeout.
+    pub micros: u64,
+    /// By how many millionths two clocks may differ in their rates; less than 500,000.
+    pub drift_ppm: u32,
 }
 
 impl Config {
@@ -54,6 +77,10 @@ impl Config {
             unapplied_bytes_max: 32 << 20,
             reads_pending_max: 65_536,
             disk_stall_ticks: 150,
+            election_rank: 0,
+            promotion_lag_max: 1024,
+            quiesce_after_ticks: None,
+            lease: None,
         }
     }
 
@@ -94,7 +121,8 @@ pub struct Restored {
     /// The log's entries, contiguous. They may start before `snapshot.index`: what the snapshot
     /// covers is dropped, and if they do not contain its last entry, so is what follows (§7).
     pub entries: Vec<Entry>,
-    /// The last index that the state machine has applied; at least `snapshot.index`.
+    /// The last index that the state machine has applied. If it is before `snapshot.index` the state
+    /// is lost: the core goes on as a voter and asks the leader for a snapshot.
     pub applied: LogIndex,
 }
 
@@ -118,9 +146,6 @@ pub enum ConfigError {
         /// As configured.
         heartbeat_ticks: u32,
     },
-    /// Nobody could vote.
-    #[error("the group has no voters; give the initial membership in the snapshot mark")]
-    NoVoters,
     /// The entries have a hole or go backwards.
     #[error(
         "the restored log is not contiguous at index {index}: its file is damaged; rebuild this \
@@ -153,16 +178,5 @@ pub enum ConfigError {
         what: &'static str,
         /// Where that is.
         index: LogIndex,
-    },
-    /// The state machine is older than the log's first entry.
-    #[error(
-        "the state machine has applied {applied}, but the log starts after {snapshot}: the state \
-         was lost; rebuild this replica from its peers"
-    )]
-    StateLost {
-        /// The last applied index.
-        applied: LogIndex,
-        /// The index of the snapshot mark.
-        snapshot: LogIndex,
     },
 }

@@ -46,6 +46,7 @@ impl Raft {
         self.role != Role::Leader
             && self.membership.voters.contains(&self.config.id)
             && self.installing.is_none()
+            && !self.is_state_lost
             && !self.is_disk_stalled()
     }
 

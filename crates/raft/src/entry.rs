@@ -1,10 +1,10 @@
 //! What the log holds and what must survive a crash.
 
-use std::collections::BTreeSet;
-
 use bytes::Bytes;
 use onefold_types::{LogIndex, NodeId, Term};
 use serde::{Deserialize, Serialize};
+
+use crate::membership::Membership;
 
 /// Counted for every entry beside its payload, so that empty entries are not free.
 const ENTRY_OVERHEAD_BYTES: usize = 32;
@@ -26,9 +26,7 @@ impl Entry {
         let payload = match &self.payload {
             Payload::Empty => 0,
             Payload::Command(command) => command.len(),
-            Payload::Membership(membership) => {
-                (membership.voters.len() + membership.learners.len()) * size_of::<NodeId>()
-            }
+            Payload::Membership(membership) => membership.bytes(),
         };
         ENTRY_OVERHEAD_BYTES + payload
     }
@@ -44,27 +42,6 @@ pub enum Payload {
     /// The members of the group from this entry on. A server uses the latest one in its log,
     /// committed or not (dissertation, section 4.1).
     Membership(Membership),
-}
-
-/// The members of a group.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Membership {
-    /// Nodes whose votes and acknowledgements count.
-    pub voters: BTreeSet<NodeId>,
-    /// Nodes that receive the log and count for nothing (dissertation, section 4.2.1).
-    pub learners: BTreeSet<NodeId>,
-}
-
-impl Membership {
-    /// A group of these voters, without learners.
-    pub fn of_voters(voters: impl IntoIterator<Item = NodeId>) -> Self {
-        Self { voters: voters.into_iter().collect(), learners: BTreeSet::new() }
-    }
-
-    /// Every member, voters first.
-    pub fn members(&self) -> impl Iterator<Item = NodeId> + '_ {
-        self.voters.iter().chain(self.learners.difference(&self.voters)).copied()
-    }
 }
 
 /// The state that must be durable before a server answers (§5.1, figure 2).

@@ -4,7 +4,10 @@ use std::collections::VecDeque;
 
 use onefold_types::{LogIndex, Term};
 
-use crate::entry::{Entry, Membership, Payload, SnapshotMark};
+use crate::{
+    entry::{Entry, Payload, SnapshotMark},
+    membership::Membership,
+};
 
 /// Entries `snapshot.index + 1 ..= last_index()`, contiguous, with terms that never go back.
 #[derive(Clone, Debug)]

@@ -99,6 +99,18 @@ pub enum Body {
     },
     /// Start an election now (dissertation, section 3.10).
     TimeoutNow,
+    /// The leader falls silent: nothing waits, and everything up to `last` is committed. A follower
+    /// whose log and commit index end there too falls silent with it; any other answers.
+    Quiesce {
+        /// The last index of the leader's log.
+        last: LogIndex,
+    },
+    /// The follower's log is whole but its state machine is lost: it needs a snapshot even though it
+    /// needs no entries.
+    SnapshotWanted {
+        /// The least index that the snapshot must cover: the follower's log goes on from there.
+        least: LogIndex,
+    },
     /// The answer to a message of a term that is over. Carries nothing but the newer term.
     TermOver,
 }

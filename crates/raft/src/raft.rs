@@ -8,8 +8,9 @@ use thiserror::Error;
 
 use crate::{
     config::{Config, ConfigError, Restored},
-    entry::{HardState, Membership, SnapshotMark},
+    entry::{HardState, SnapshotMark},
     log::Log,
+    membership::{Membership, MembershipChange},
     message::{Body, Message},
     output::{Output, ReadId, RoleChange},
     persistence::{PersistSequence, Persistence},
@@ -61,6 +62,20 @@ pub enum Input {
     TransferLeadership(NodeId),
     /// Stand for election now, as if the timeout had passed.
     Campaign,
+    /// Change who belongs to the group; leader only. Answered by [`Stepped::Proposed`] with the one
+    /// entry that starts the change, or by [`Stepped::Done`] if everything is so already.
+    ChangeMembership(MembershipChange),
+    /// The time in microseconds by this process's monotonic clock. Needed with [`Config::lease`]
+    /// only, before the other inputs that happened at that time.
+    Now(u64),
+    /// The node of a member is down, or its process is another than before.
+    NodeDown(NodeId),
+    /// The node of a member is up.
+    NodeUp(NodeId),
+    /// Stop being silent.
+    Wake,
+    /// The state machine lost its state, or it is not to be trusted any longer.
+    StateLost,
 }
 
 /// How the transfer of a snapshot to a follower went.
@@ -112,6 +127,12 @@ pub enum StepError {
         /// Who was named.
         to: NodeId,
     },
+    /// One change of the members after another.
+    #[error("the members of the group are being changed; try again when that is committed")]
+    ChangeInProgress,
+    /// Nobody could decide anything any more.
+    #[error("the change would leave the group without voters")]
+    NoVotersLeft,
     /// The message breaks a rule that every correct sender keeps.
     #[error("node {from} sent a malformed message: {what}")]
     Malformed {
@@ -161,6 +182,8 @@ pub struct Raft {
     pub(crate) handed: LogIndex,
     pub(crate) applied: LogIndex,
     pub(crate) unapplied_bytes: usize,
+    /// The state machine lacks what the log no longer has.
+    pub(crate) is_state_lost: bool,
     /// The snapshot that the driver installs, and the leader that waits for it.
     pub(crate) installing: Option<(SnapshotMark, NodeId)>,
 
@@ -195,13 +218,7 @@ impl Raft {
         if let Some((what, index)) = lost.into_iter().find(|(_, index)| *index > log.last_index()) {
             return Err(ConfigError::LogEndLost { last_index: log.last_index(), what, index });
         }
-        if applied < log.snapshot().index {
-            return Err(ConfigError::StateLost { applied, snapshot: log.snapshot().index });
-        }
         let membership = log.membership_at(log.last_index()).clone();
-        if membership.voters.is_empty() {
-            return Err(ConfigError::NoVoters);
-        }
         // A snapshot of a newer term may have been installed before that term was written.
         let term = hard_state.term.max(log.last_term());
         let vote = hard_state.vote.filter(|_| term == hard_state.term);
@@ -213,7 +230,8 @@ impl Raft {
             vote,
             leader: None,
             membership,
-            commit: hard_state.commit.max(applied),
+            commit: hard_state.commit.max(applied).max(log.snapshot().index),
+            is_state_lost: applied < log.snapshot().index,
             handed: applied,
             applied,
             unapplied_bytes: 0,
@@ -255,6 +273,10 @@ impl Raft {
             Input::SnapshotMissing(mark) => self.snapshot_missing(&mark)?,
             Input::TransferLeadership(to) => self.transfer_leadership(to)?,
             Input::Campaign => self.campaign_now(),
+            Input::ChangeMembership(_) => return Err(StepError::ChangeInProgress),
+            Input::Now(_) => {}
+            Input::NodeDown(_) | Input::NodeUp(_) | Input::Wake => {}
+            Input::StateLost => {}
         }
         Ok(Stepped::Done)
     }
@@ -327,6 +349,12 @@ impl Raft {
         &self.membership
     }
 
+    /// Whether the core is silent because nothing happens: it needs no ticks until it gets another
+    /// input.
+    pub fn is_quiet(&self) -> bool {
+        false
+    }
+
     /// Everything that operators see.
     pub fn status(&self) -> Status {
         Status {
@@ -342,6 +370,10 @@ impl Raft {
             last_index: self.log.last_index(),
             durable_index: self.persistence.durable_index(),
             membership: self.membership.clone(),
+            is_quiet: self.is_quiet(),
+            is_state_lost: self.is_state_lost,
+            transferee: self.transferee,
+            lease_until: None,
             followers: self.progress.iter().map(|(&id, p)| (id, p.status())).collect(),
         }
     }
@@ -398,7 +430,7 @@ impl Raft {
             Body::InstallSnapshot { mark } => self.receive_install_snapshot(from, mark),
             Body::SnapshotMissing { index } => self.receive_snapshot_missing(from, index),
             Body::TimeoutNow => self.receive_timeout_now(),
-            Body::TermOver => {}
+            Body::TermOver | Body::Quiesce { .. } | Body::SnapshotWanted { .. } => {}
         }
         Ok(())
     }
@@ -463,12 +495,12 @@ impl Raft {
 
     /// The other members of the group.
     pub(crate) fn peers(&self) -> Vec<NodeId> {
-        self.membership.members().filter(|&id| id != self.config.id).collect()
+        self.membership.members().into_iter().filter(|&id| id != self.config.id).collect()
     }
 
     /// Whether this server's vote alone decides.
     pub(crate) fn is_only_voter(&self) -> bool {
-        self.membership.voters.len() == 1 && self.membership.voters.contains(&self.config.id)
+        self.membership.is_only_voter(self.config.id)
     }
 }
 

@@ -294,7 +294,11 @@ impl Raft {
         let through = self.commit.min(self.persistence.durable_index());
         let room = self.config.unapplied_bytes_max.saturating_sub(self.unapplied_bytes);
         let is_idle = self.applied == self.handed;
-        if self.installing.is_some() || through <= self.handed || (room == 0 && !is_idle) {
+        if self.is_state_lost
+            || self.installing.is_some()
+            || through <= self.handed
+            || (room == 0 && !is_idle)
+        {
             return;
         }
         let entries = self.log.slice(self.handed.next(), through, room);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use onefold_types::{GroupId, LogIndex, NodeId, Term};
 
-use crate::entry::Membership;
+use crate::membership::Membership;
 
 /// What a server is in its term (§5.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,6 +57,15 @@ pub struct Status {
     pub durable_index: LogIndex,
     /// The members of the group.
     pub membership: Membership,
+    /// Whether it is silent because nothing happens.
+    pub is_quiet: bool,
+    /// Whether its state machine was lost and waits for a snapshot.
+    pub is_state_lost: bool,
+    /// To whom the leader hands leadership over, if it does.
+    pub transferee: Option<NodeId>,
+    /// Until when the leader may read without asking, in the microseconds of
+    /// [`crate::Input::Now`].
+    pub lease_until: Option<u64>,
     /// The other members as the leader sees them; empty on other roles.
     pub followers: BTreeMap<NodeId, FollowerStatus>,
 }

@@ -51,8 +51,10 @@ impl World {
         let mut random = Random::new(seed);
         let plan = Plan::draw(&mut random);
         let membership = plan.membership();
-        let nodes =
-            membership.members().map(|id| (id, Node::new(id, membership.clone(), sabotage)));
+        let nodes = membership
+            .members()
+            .into_iter()
+            .map(|id| (id, Node::new(id, membership.clone(), sabotage)));
         let mut world = Self {
             seed,
             nodes: nodes.collect(),
