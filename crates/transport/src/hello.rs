@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::frame::VERSION;
-use crate::{Class, Identity};
+use crate::{Class, IdentityCell};
 
 /// Most bytes of a hello or a refusal: nothing larger is read from a stranger.
 pub(crate) const HELLO_BYTES_MAX: usize = 4 << 10;
@@ -76,6 +76,15 @@ pub enum Refusal {
         /// The version of the process that listens.
         listener: u16,
     },
+    /// One of the two was removed from the cluster.
+    #[error(
+        "node {node} was removed from the cluster and its number is never used again; stop that \
+         process, and let the machine join as a new node on an empty data folder"
+    )]
+    Removed {
+        /// The node.
+        node: NodeId,
+    },
     /// A reason that this version does not know.
     #[error("the node there refused the connection for a reason unknown to this version ({0})")]
     Unknown(String),
@@ -88,33 +97,35 @@ impl Refusal {
     }
 }
 
-/// Whether a process with identity `own` may talk to one that said `theirs`. `own_process` is the
-/// number of the own process, `expected` the node that the dialler wants; `own_dials` says which of
-/// the two opened the connection.
+/// Whether this process may talk to one that said `theirs`. `expected` is the node that the dialler
+/// wants; `own_dials` says which of the two opened the connection.
 pub(crate) fn check(
-    own: Identity,
-    own_process: u64,
+    own: &IdentityCell,
     theirs: &Hello,
     expected: Option<NodeId>,
     own_dials: bool,
 ) -> Result<(), Refusal> {
-    if let (Some(ours), Some(other)) = (own.cluster, theirs.cluster)
+    let identity = own.get();
+    if let (Some(ours), Some(other)) = (identity.cluster, theirs.cluster)
         && ours != other
     {
         let (dialler, listener) = if own_dials { (ours, other) } else { (other, ours) };
         return Err(Refusal::OtherCluster { dialler, listener });
     }
-    let listener = if own_dials { theirs.node } else { own.node };
+    let listener = if own_dials { theirs.node } else { identity.node };
     if let Some(expected) = expected
         && listener != Some(expected)
     {
         return Err(Refusal::WrongNode { expected, actual: listener });
     }
-    if let Some(node) = own.node
+    if let Some(node) = identity.node
         && theirs.node == Some(node)
-        && theirs.process != own_process
+        && theirs.process != own.process()
     {
         return Err(Refusal::DuplicateNode { node });
     }
-    Ok(())
+    match theirs.node {
+        Some(node) if own.is_removed(node) => Err(Refusal::Removed { node }),
+        _ => Ok(()),
+    }
 }

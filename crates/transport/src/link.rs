@@ -299,7 +299,7 @@ impl Link {
         writer.write_all(&hello_frame(Kind::Hello, &hello).prefix).await?;
 
         let theirs = read_welcome(&mut reader).await?;
-        hello::check(identity, process, &theirs, self.expected, true)
+        hello::check(&self.context.identity, &theirs, self.expected, true)
             .map_err(ConnectError::Refused)?;
         reader.set_payload_max(PAYLOAD_BYTES_MAX);
         let address = self.address.clone();

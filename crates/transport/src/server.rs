@@ -222,7 +222,7 @@ async fn greet(
     let verdict = match read_hello(&mut reader).await {
         Ok(hello) => match refusal {
             Some(refusal) => Err(refusal),
-            None => hello::check(identity, process, &hello, hello.expected, false).map(|()| hello),
+            None => hello::check(&shared.identity, &hello, hello.expected, false).map(|()| hello),
         },
         Err(End::Malformed(DecodeError::Version(dialler))) => {
             Err(Refusal::OtherVersion { dialler, listener: VERSION })

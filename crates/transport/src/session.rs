@@ -56,8 +56,7 @@ pub(crate) async fn serve(accepted: Accepted, server: &Shared) -> End {
 async fn until_refused(server: &Shared, hello: &Hello) -> End {
     let mut changes = server.identity.subscribe();
     loop {
-        let own = server.identity.get();
-        if hello::check(own, server.identity.process(), hello, hello.expected, false).is_err() {
+        if hello::check(&server.identity, hello, hello.expected, false).is_err() {
             return End::IdentityChanged;
         }
         if changes.changed().await.is_err() {

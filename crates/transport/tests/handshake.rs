@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -231,4 +232,29 @@ async fn nobody_who_answers_the_hello_is_not_waited_for_forever() {
     let error = call_node(&peers, NODE_2).await.expect_err("no hello");
     assert!(matches!(error, CallError::Unreachable { .. }), "{error}");
     drop(listener);
+}
+
+#[tokio::test]
+async fn a_removed_node_is_cut_off_and_told_so_whoever_dials() {
+    let identity = cell(node(NODE_2));
+    let server =
+        Running::start_with(identity.clone(), echo_router(), Limits::default(), "127.0.0.1:0")
+            .await;
+    let mut member = raw_connection(server.address, node(NODE_1)).await;
+    let mut other = raw_connection(server.address, node(NodeId(3))).await;
+    identity.set_removed(BTreeSet::from([NODE_1]));
+    let read = soon("the removed node is cut off", member.read(&mut [0; 1])).await;
+    assert!(matches!(read, Ok(0) | Err(_)));
+    let peers = peers_of_node_1(server.address);
+    assert_eq!(refusal_of_call(&peers, NODE_2).await, Refusal::Removed { node: NODE_1 });
+    assert_eq!(server.status.handshakes_refused_total.get(), 1);
+    other.write_all(&RawFrame::echo(1, 1, Vec::new()).bytes()).await.expect("an open socket");
+    assert!(soon("an answer", RawFrame::read(&mut other)).await.is_some(), "a member goes on");
+
+    // It does not get in by being dialled either.
+    let removed = Running::start(node(NODE_1), echo_router()).await;
+    let own = Peers::new(identity, Limits::default());
+    own.set_address(NODE_1, removed.address.to_string());
+    assert_eq!(refusal_of_call(&own, NODE_1).await, Refusal::Removed { node: NODE_1 });
+    assert_eq!(removed.status.calls_total.get(), 0);
 }
