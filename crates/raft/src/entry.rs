@@ -41,7 +41,8 @@ pub enum Payload {
     Command(Bytes),
     /// The members of the group from this entry on. A server uses the latest one in its log,
     /// committed or not (dissertation, section 4.1).
-    Membership(Membership),
+    /// Boxed because it is rare and large.
+    Membership(Box<Membership>),
 }
 
 /// The state that must be durable before a server answers (§5.1, figure 2).

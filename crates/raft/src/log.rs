@@ -65,7 +65,7 @@ impl Log {
     pub(crate) fn membership_at(&self, index: LogIndex) -> &Membership {
         let entries = self.entries.iter().rev().skip_while(|entry| entry.index > index);
         let mut memberships = entries.filter_map(|entry| match &entry.payload {
-            Payload::Membership(membership) => Some(membership),
+            Payload::Membership(membership) => Some(membership.as_ref()),
             Payload::Empty | Payload::Command(_) => None,
         });
         memberships.next().unwrap_or(&self.snapshot.membership)
@@ -215,7 +215,7 @@ mod tests {
         log.append(Entry {
             term: Term(2),
             index: LogIndex(3),
-            payload: Payload::Membership(changed.clone()),
+            payload: Payload::Membership(Box::new(changed.clone())),
         });
         log.append(entry(2, 4));
         assert_eq!(log.membership_at(LogIndex(2)), &Membership::of_voters([NodeId(1)]));

@@ -97,6 +97,11 @@ pub enum Body {
         /// The last index that the missing snapshot covers.
         index: LogIndex,
     },
+    /// The follower's state machine covers this index: no snapshot that ends there is needed.
+    SnapshotInstalled {
+        /// The last index that the snapshot covers.
+        index: LogIndex,
+    },
     /// Start an election now (dissertation, section 3.10).
     TimeoutNow,
     /// The leader falls silent: nothing waits, and everything up to `last` is committed. A follower
@@ -105,6 +110,8 @@ pub enum Body {
         /// The last index of the leader's log.
         last: LogIndex,
     },
+    /// The answer to [`Body::Quiesce`] of a follower that cannot fall silent.
+    QuiesceRefused,
     /// The follower's log is whole but its state machine is lost: it needs a snapshot even though it
     /// needs no entries.
     SnapshotWanted {

@@ -430,7 +430,11 @@ impl Raft {
             Body::InstallSnapshot { mark } => self.receive_install_snapshot(from, mark),
             Body::SnapshotMissing { index } => self.receive_snapshot_missing(from, index),
             Body::TimeoutNow => self.receive_timeout_now(),
-            Body::TermOver | Body::Quiesce { .. } | Body::SnapshotWanted { .. } => {}
+            Body::TermOver
+            | Body::Quiesce { .. }
+            | Body::QuiesceRefused
+            | Body::SnapshotInstalled { .. }
+            | Body::SnapshotWanted { .. } => {}
         }
         Ok(())
     }

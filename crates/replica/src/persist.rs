@@ -82,7 +82,7 @@ fn entry_of(group: GroupId, stored: RecoveredEntry) -> Result<Entry, HostError> 
         COMMAND => Payload::Command(payload),
         MEMBERSHIP => {
             let membership: Membership = decode(group, "a membership in the log", &payload)?;
-            Payload::Membership(membership)
+            Payload::Membership(Box::new(membership))
         }
         _ => {
             let reason = format!("entry {index} is of kind {kind}");
@@ -105,7 +105,7 @@ mod tests {
         let payloads = [
             Payload::Empty,
             Payload::Command(Bytes::from_static(b"add")),
-            Payload::Membership(membership.clone()),
+            Payload::Membership(Box::new(membership.clone())),
         ];
         let entries: Vec<_> = (4..)
             .zip(payloads)

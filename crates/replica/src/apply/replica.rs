@@ -108,7 +108,7 @@ impl Replica {
         self.state.term = entry.term;
         match entry.payload {
             Payload::Empty => {}
-            Payload::Membership(membership) => self.state.membership = membership,
+            Payload::Membership(membership) => self.state.membership = *membership,
             Payload::Command(sealed) => {
                 let answer = self.apply_command(entry.index, &sealed, round)?;
                 round.answers.push((entry.index, answer));
