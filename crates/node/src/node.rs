@@ -12,7 +12,7 @@ use onefold_files::{FilesConfig, FilesNode, Namespace, StoreError};
 use onefold_kv::{Feed, KvStore, LocalKv};
 use onefold_log::{Log, LogError, LogOptions};
 use onefold_mapreduce::{MapReduceError, MapReduceNode};
-use onefold_replica::{GroupSpec, Host, HostConfig, HostError, StateMachine};
+use onefold_replica::{Formation, GroupSpec, Host, HostConfig, HostError, StateMachine};
 use onefold_table::{FjallTable, Table, TableError, TableOptions};
 use onefold_transport::{Identity, IdentityCell, Limits, Peers, Router, ServeError, Server};
 use onefold_types::{ClusterId, GroupId, NodeId};
@@ -285,10 +285,8 @@ impl Node {
             (GroupId::KV, Box::new(KvStore::new(kv_feed.clone()))),
             (GroupId::NAMESPACE, Box::new(Namespace)),
         ];
-        let groups = machines.map(|(id, state_machine)| GroupSpec {
-            id,
-            voters: voters.clone(),
-            state_machine,
+        let groups = machines.map(|(id, state_machine)| {
+            GroupSpec::new(id, Formation::Founders(voters.clone()), state_machine)
         });
         let host = {
             let (log, table, peers) = (log.clone(), Arc::clone(&table), peers.clone());

@@ -82,10 +82,16 @@ impl HostConfig {
     }
 
     /// The settings of one group's core.
-    pub(crate) fn raft(&self, group: GroupId, seed: u64) -> onefold_raft::Config {
+    pub(crate) fn raft(
+        &self,
+        group: GroupId,
+        election_rank: u32,
+        seed: u64,
+    ) -> onefold_raft::Config {
         onefold_raft::Config {
             election_ticks: self.election_ticks,
             heartbeat_ticks: self.heartbeat_ticks,
+            election_rank,
             inflight_bytes_max: self.limits.inflight_bytes_max,
             uncommitted_bytes_max: self.limits.uncommitted_bytes_max,
             unapplied_bytes_max: self.limits.applying_bytes_max,

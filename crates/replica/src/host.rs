@@ -25,10 +25,29 @@ use crate::{
 pub struct GroupSpec {
     /// The group.
     pub id: GroupId,
-    /// Its voting members when it is formed. Later the node knows them from its own data.
-    pub voters: BTreeSet<NodeId>,
+    /// How it came to this node. Later the node knows the members from its own data.
+    pub formed: Formation,
+    /// The place of this node in the order of those that should lead the group; 0 is preferred.
+    pub election_rank: u32,
     /// What it replicates.
     pub state_machine: Box<dyn StateMachine>,
+}
+
+impl GroupSpec {
+    /// A group that this node should lead as much as any other.
+    pub fn new(id: GroupId, formed: Formation, state_machine: Box<dyn StateMachine>) -> Self {
+        Self { id, formed, election_rank: 0, state_machine }
+    }
+}
+
+/// How a group came to a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Formation {
+    /// These nodes founded it, and vote from the beginning. All of them must be told the same.
+    Founders(BTreeSet<NodeId>),
+    /// The node came later: it waits until the group's leader tells it who the members are, and
+    /// never stands for election before.
+    Joining,
 }
 
 /// Many Raft groups on one node. Cheap to clone; the host ends with the last clone of it and of its
@@ -56,7 +75,7 @@ impl Host {
     /// tokio runtime; [`register`](Self::register) its methods, or it hears from nobody.
     ///
     /// `recovered` is what [`Log::open`] gave, and `table` must be opened from the same data folder.
-    /// Groups that are in neither are formed with the voters of their [`GroupSpec`].
+    /// Groups that are in neither are formed as their [`GroupSpec`] says.
     ///
     /// # Errors
     /// When the configuration cannot work, when log and table contradict each other, or when they

@@ -39,6 +39,6 @@ mod wire;
 pub use config::{HostConfig, Limits};
 pub use error::{HostError, ProposeError, ReadError, TransferError};
 pub use group::{Consistency, Group, GroupStatus, Leadership, Role, SessionTag};
-pub use host::{GroupSpec, Host};
+pub use host::{Formation, GroupSpec, Host};
 pub use machine::{Apply, StateMachine};
 pub use sessions::{SESSION_ANSWERS_MAX, SESSION_IDLE_MS_MIN, SESSIONS_MAX};

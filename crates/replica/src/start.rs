@@ -11,7 +11,7 @@ use onefold_log::{Log, Recovered};
 use onefold_raft::{HardState, Membership, Raft, Restored, SnapshotMark};
 use onefold_table::{Batch, Space, Table};
 use onefold_transport::Peers;
-use onefold_types::{GroupId, LogIndex, NodeId};
+use onefold_types::{GroupId, LogIndex};
 use tokio::sync::watch;
 
 use crate::apply::{self, Replica};
@@ -22,7 +22,7 @@ use crate::inbox::Inbox;
 use crate::persist::{Stored, stored};
 use crate::records::{self, ROOT, Root, encode, generation_space, read_root, read_state};
 use crate::snapshot::Transfers;
-use crate::{GroupSpec, HostConfig, HostError, StateMachine, forward};
+use crate::{Formation, GroupSpec, HostConfig, HostError, StateMachine, forward};
 
 /// A host that was just started: what it shares, and its threads.
 pub(crate) struct Started {
@@ -96,14 +96,14 @@ fn restore(
     spec: GroupSpec,
     found: Option<Stored>,
 ) -> Result<Restoring, HostError> {
-    let GroupSpec { id, voters, state_machine } = spec;
+    let GroupSpec { id, formed, election_rank, state_machine } = spec;
     let space = Space::new(table.clone(), id);
     let root = match read_root(id, &space)? {
         Some(root) => root,
-        None => form(&space, voters)?,
+        None => form(&space, formed)?,
     };
     let mut state = read_state(id, &generation_space(&space, root.current))?;
-    if state.membership.voters.is_empty() {
+    if state.membership.is_empty() {
         state.membership.clone_from(&root.formed);
     }
     if found.is_none() && state.applied > LogIndex::ZERO {
@@ -119,7 +119,7 @@ fn restore(
     };
     let logged: Vec<_> =
         restored.entries.iter().map(|entry| (entry.index, entry.bytes())).collect();
-    let raft = Raft::new(config.raft(id, seed()), restored)
+    let raft = Raft::new(config.raft(id, election_rank, seed()), restored)
         .map_err(|source| HostError::Restore { group: id, source })?;
     let kept = raft.first_index()..=raft.last_index();
     let logged = logged.into_iter().filter(|(index, _)| kept.contains(index)).collect();
@@ -141,8 +141,12 @@ fn latest_mark(root: &Root, logged: Option<SnapshotMark>) -> SnapshotMark {
 }
 
 /// A group that the table does not know yet.
-fn form(space: &Space, voters: BTreeSet<NodeId>) -> Result<Root, HostError> {
-    let root = Root { formed: Membership::of_voters(voters), ..Root::default() };
+fn form(space: &Space, formed: Formation) -> Result<Root, HostError> {
+    let members = match formed {
+        Formation::Founders(voters) => Membership::of_voters(voters),
+        Formation::Joining => Membership::default(),
+    };
+    let root = Root { formed: members, ..Root::default() };
     let mut batch = Batch::new();
     batch.put(ROOT, encode(&root));
     space.write(batch)?;

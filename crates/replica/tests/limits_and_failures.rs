@@ -11,8 +11,8 @@ use bytes::Bytes;
 use cluster::{Cluster, GROUP, LONG, Setup, Storage, eventually, propose};
 use onefold_log::{Log, LogOptions, Write};
 use onefold_replica::{
-    Apply, Consistency, Group, GroupSpec, Host, HostConfig, HostError, Limits, ProposeError,
-    ReadError, StateMachine,
+    Apply, Consistency, Formation, Group, GroupSpec, Host, HostConfig, HostError, Limits,
+    ProposeError, ReadError, StateMachine,
 };
 use onefold_table::{
     Batch, KeyRange, MemoryTable, Order, Scan, SpaceView, Table, TableError, View,
@@ -36,7 +36,7 @@ fn single(
         Log::open(&folder.path().join("log"), LogOptions::default()).expect("a good log");
     let mut config = HostConfig::new(node);
     config.limits = limits;
-    let spec = GroupSpec { id: GROUP, voters: BTreeSet::from([node]), state_machine };
+    let spec = GroupSpec::new(GROUP, Formation::Founders(BTreeSet::from([node])), state_machine);
     Host::start(config, log, recovered, table, peers, vec![spec])
 }
 

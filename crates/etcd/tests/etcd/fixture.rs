@@ -19,7 +19,7 @@ use onefold_etcd::proto::mvccpb::KeyValue;
 use onefold_etcd::{ClusterView, Member, Options, ServeError, StatusView, serve_with};
 use onefold_kv::{Feed, KvError, KvStore, LocalKv};
 use onefold_log::{Log, LogOptions};
-use onefold_replica::{GroupSpec, Host, HostConfig};
+use onefold_replica::{Formation, GroupSpec, Host, HostConfig};
 use onefold_table::MemoryTable;
 use onefold_transport::{Identity, IdentityCell, Peers};
 use onefold_types::{ClusterId, GroupId, NodeId};
@@ -200,11 +200,11 @@ async fn store(folder: &TempDir) -> (Host, LocalKv) {
     let options = LogOptions { segment_bytes: 1 << 20, ..LogOptions::default() };
     let (log, recovered) = Log::open(&folder.path().join("log"), options).expect("a fresh log");
     let feed = Feed::default();
-    let group = GroupSpec {
-        id: GroupId::KV,
-        voters: BTreeSet::from([node]),
-        state_machine: Box::new(KvStore::new(feed.clone())),
-    };
+    let group = GroupSpec::new(
+        GroupId::KV,
+        Formation::Founders(BTreeSet::from([node])),
+        Box::new(KvStore::new(feed.clone())),
+    );
     let table = Arc::new(MemoryTable::new());
     let config = HostConfig::new(node);
     let host = Host::start(config, log, recovered, table, peers.clone(), vec![group]);

@@ -16,7 +16,7 @@ use onefold_files::{
     FinishOptions, LocalFiles, Namespace, RemoteFiles, StoreError,
 };
 use onefold_log::{Log, LogOptions};
-use onefold_replica::{Group, GroupSpec, Host, HostConfig};
+use onefold_replica::{Formation, Group, GroupSpec, Host, HostConfig};
 use onefold_table::MemoryTable;
 use onefold_transport::{Identity, IdentityCell, Limits, Peers, Router, Server};
 use onefold_types::{ClusterId, GroupId, NodeId};
@@ -92,7 +92,7 @@ impl Cluster {
             Log::open(&self.folders[place].path().join("log"), options).expect("a good log");
         let voters: BTreeSet<_> = (1..=self.addresses.len() as u64).map(NodeId).collect();
         let state_machine = Box::new(Namespace);
-        let spec = GroupSpec { id: GroupId::NAMESPACE, voters, state_machine };
+        let spec = GroupSpec::new(GroupId::NAMESPACE, Formation::Founders(voters), state_machine);
         let (config, table) = (HostConfig::new(node), Arc::new(MemoryTable::new()));
         let host = Host::start(config, log, recovered, table, peers.clone(), vec![spec]);
         let host = host.expect("a good folder");

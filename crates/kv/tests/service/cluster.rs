@@ -10,7 +10,7 @@ use onefold_kv::{
     register,
 };
 use onefold_log::{Log, LogOptions};
-use onefold_replica::{Group, GroupSpec, Host, HostConfig};
+use onefold_replica::{Formation, Group, GroupSpec, Host, HostConfig};
 use onefold_table::MemoryTable;
 use onefold_transport::{Identity, IdentityCell, Limits, Peers, Router, Server};
 use onefold_types::{ClusterId, GroupId, NodeId, Revision};
@@ -64,11 +64,11 @@ impl Cluster {
         let options = LogOptions { segment_bytes: 1 << 20, ..LogOptions::default() };
         let (log, recovered) = Log::open(self.folders[place].path(), options).expect("a good log");
         let feed = Feed::default();
-        let spec = GroupSpec {
-            id: GroupId::KV,
-            voters: (0..self.addresses.len()).map(id).collect(),
-            state_machine: Box::new(KvStore::new(feed.clone())),
-        };
+        let spec = GroupSpec::new(
+            GroupId::KV,
+            Formation::Founders((0..self.addresses.len()).map(id).collect()),
+            Box::new(KvStore::new(feed.clone())),
+        );
         // A table in memory is lost with the process: a restart applies the whole log again.
         let table = Arc::new(MemoryTable::new());
         let config = HostConfig::new(node);

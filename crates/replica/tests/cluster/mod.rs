@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use onefold_log::{Log, LogOptions};
 use onefold_replica::{
-    Apply, Consistency, Group, GroupSpec, Host, HostConfig, HostError, Limits, ProposeError,
-    SessionTag, StateMachine,
+    Apply, Consistency, Formation, Group, GroupSpec, Host, HostConfig, HostError, Limits,
+    ProposeError, SessionTag, StateMachine,
 };
 use onefold_table::{
     Batch, FjallTable, KeyRange, MemoryTable, Order, Scan, SpaceView, Table, TableError,
@@ -232,10 +232,9 @@ impl Cluster {
         config.limits = self.setup.limits.clone();
         config.election_ticks = self.setup.election_ticks;
         let voters: BTreeSet<_> = (1..=self.setup.nodes).map(NodeId).collect();
-        let specs = self.setup.groups.iter().map(|&id| GroupSpec {
-            id,
-            voters: voters.clone(),
-            state_machine: Box::new(Counter::default()),
+        let specs = self.setup.groups.iter().map(|&id| {
+            let formed = Formation::Founders(voters.clone());
+            GroupSpec::new(id, formed, Box::new(Counter::default()))
         });
         let specs = specs.collect();
         let host = Host::start(config, log, recovered, table.clone(), peers, specs)?;

@@ -10,7 +10,7 @@ use onefold_files::testing::MemoryFiles;
 use onefold_files::{CreateOptions, FileSystem, FinishOptions, ListRequest};
 use onefold_kv::{Feed, Kv, KvStore, LocalKv, RangeRequest};
 use onefold_log::{Log, LogOptions};
-use onefold_replica::{GroupSpec, Host, HostConfig};
+use onefold_replica::{Formation, GroupSpec, Host, HostConfig};
 use onefold_table::MemoryTable;
 use onefold_transport::{Identity, IdentityCell, Limits, Peers, Router, Server};
 use onefold_types::{ClusterId, GroupId, NodeId};
@@ -229,11 +229,11 @@ async fn keyspace(folder: &TempDir) -> (Host, LocalKv) {
     let options = LogOptions { segment_bytes: 1 << 20, ..LogOptions::default() };
     let (log, recovered) = Log::open(&folder.path().join("log"), options).expect("a fresh log");
     let feed = Feed::default();
-    let group = GroupSpec {
-        id: GroupId::SYSTEM,
-        voters: BTreeSet::from([node]),
-        state_machine: Box::new(KvStore::new(feed.clone())),
-    };
+    let group = GroupSpec::new(
+        GroupId::SYSTEM,
+        Formation::Founders(BTreeSet::from([node])),
+        Box::new(KvStore::new(feed.clone())),
+    );
     let table = Arc::new(MemoryTable::new());
     let host =
         Host::start(HostConfig::new(node), log, recovered, table, peers.clone(), vec![group]);
