@@ -1,7 +1,7 @@
 //! What the threads, the tasks and the handles of one host share.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
@@ -15,7 +15,7 @@ use crate::chores::Chores;
 use crate::inbox::Inbox;
 use crate::records::{self, Generation, Root, encode};
 use crate::snapshot::Transfers;
-use crate::{GroupStatus, HostConfig, HostError, Leadership, ReadError, Role};
+use crate::{GroupStatus, HostConfig, HostError, Leadership, MemberProgress, ReadError, Role};
 
 /// What everything in one host shares.
 pub(crate) struct Core {
@@ -72,10 +72,20 @@ pub(crate) struct GroupCell {
     pub(crate) applied: watch::Sender<LogIndex>,
     pub(crate) leadership: watch::Sender<Leadership>,
     pub(crate) progress: Progress,
-    membership: Mutex<Membership>,
+    members: Mutex<Members>,
     /// The last confirmed read: what it saw is at most this old.
     confirmed: Mutex<Option<(Instant, LogIndex)>>,
     pub(crate) forwarded_reads: mpsc::Sender<ForwardedRead>,
+}
+
+/// Who belongs to a group, as its consensus thread sees it.
+#[derive(Default)]
+struct Members {
+    now: Membership,
+    /// Set once this node was a member.
+    is_joined: bool,
+    /// On the leader.
+    progress: Option<BTreeMap<NodeId, MemberProgress>>,
 }
 
 /// Numbers of a group that its consensus thread keeps up to date.
@@ -84,6 +94,8 @@ pub(crate) struct Progress {
     pub(crate) role: AtomicU8,
     pub(crate) commit: AtomicU64,
     pub(crate) last: AtomicU64,
+    pub(crate) is_quiet: AtomicBool,
+    pub(crate) is_state_lost: AtomicBool,
 }
 
 impl GroupCell {
@@ -105,7 +117,7 @@ impl GroupCell {
             applied: watch::Sender::new(state.applied),
             leadership: watch::Sender::new(Leadership::default()),
             progress: Progress::default(),
-            membership: Mutex::new(state.membership.clone()),
+            members: Mutex::default(),
             confirmed: Mutex::new(None),
             forwarded_reads,
         }
@@ -163,10 +175,31 @@ impl GroupCell {
 
     /// Replaces what handles see of the members.
     pub(crate) fn set_membership(&self, membership: &Membership) {
-        let mut current = lock(&self.membership);
-        if *current != *membership {
-            current.clone_from(membership);
+        let mut members = lock(&self.members);
+        members.now.clone_from(membership);
+        members.is_joined |= membership.contains(self.node);
+    }
+
+    /// Replaces what handles see of the members' progress.
+    pub(crate) fn set_progress(&self, progress: Option<BTreeMap<NodeId, MemberProgress>>) {
+        lock(&self.members).progress = progress;
+    }
+
+    /// This node was a member, and is none any more.
+    pub(crate) fn is_removed(&self) -> bool {
+        let members = lock(&self.members);
+        members.is_joined && !members.now.contains(self.node)
+    }
+
+    /// Who may know the leader, when this node is not told of it since it is no member: each of the
+    /// members in turn.
+    pub(crate) fn another_member(&self, attempt: usize) -> Option<NodeId> {
+        let members = lock(&self.members);
+        if members.now.contains(self.node) {
+            return None;
         }
+        let others = members.now.members();
+        others.iter().nth(attempt % others.len().max(1)).copied()
     }
 
     /// A read that began at `since` was told that `index` is enough.
@@ -185,7 +218,11 @@ impl GroupCell {
     /// What is known of the group.
     pub(crate) fn status(&self) -> GroupStatus {
         let leadership = *self.leadership.borrow();
-        let membership = lock(&self.membership).clone();
+        let (membership, progress) = {
+            let members = lock(&self.members);
+            (members.now.clone(), members.progress.clone())
+        };
+        let is_removed = self.is_removed();
         // In this order, each number is at most the next one.
         let applied = *self.applied.borrow();
         let commit = LogIndex(self.progress.commit.load(Ordering::Acquire)).max(applied);
@@ -200,7 +237,13 @@ impl GroupCell {
             applied,
             last,
             voters: membership.voters,
+            outgoing: membership.outgoing,
             learners: membership.learners,
+            joining: membership.joining,
+            is_quiet: self.progress.is_quiet.load(Ordering::Acquire),
+            is_state_lost: self.progress.is_state_lost.load(Ordering::Acquire),
+            is_removed,
+            progress,
         }
     }
 

@@ -162,6 +162,81 @@ pub enum ReadError {
     },
 }
 
+/// Why a group's members are not as they were asked to be. Asking again is always harmless. It
+/// travels between nodes, so it is plain data.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum ChangeError {
+    /// No leader could be asked in time.
+    #[error(
+        "group {group} had no reachable leader for {waited_ms} ms; check that a majority of its \
+         nodes runs and can talk to each other, then try again"
+    )]
+    NoLeader {
+        /// The group.
+        group: GroupId,
+        /// How long was waited, in milliseconds.
+        waited_ms: u64,
+    },
+    /// This node does not lead the group.
+    #[error("this node does not lead group {group}")]
+    NotLeader {
+        /// The group.
+        group: GroupId,
+        /// Who leads as far as this node knows.
+        leader: Option<NodeId>,
+    },
+    /// Another change was under way all the time. Nothing was changed.
+    #[error(
+        "the members of group {group} were being changed for {waited_ms} ms, and that did not end; \
+         check that a majority of the old and of the new members runs, then try again"
+    )]
+    Busy {
+        /// The group.
+        group: GroupId,
+        /// How long was waited, in milliseconds.
+        waited_ms: u64,
+    },
+    /// The change began, and was not committed in time. It goes on by itself when a majority of the
+    /// old and of the new members runs.
+    #[error(
+        "the change of the members of group {group} began and was not committed within \
+         {waited_ms} ms; it goes on when a majority of the old and of the new members runs"
+    )]
+    Unfinished {
+        /// The group.
+        group: GroupId,
+        /// How long was waited, in milliseconds.
+        waited_ms: u64,
+    },
+    /// The group can't be like that.
+    #[error("the members of group {group} cannot be changed so: {reason}")]
+    Refused {
+        /// The group.
+        group: GroupId,
+        /// Why.
+        reason: String,
+    },
+    /// The node that was asked does not host the group.
+    #[error("group {group} is not on this node")]
+    NotHosted {
+        /// The group.
+        group: GroupId,
+    },
+    /// The host stopped, and will not serve again in this process.
+    #[error("this node no longer serves its groups: {reason}")]
+    Stopped {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl ChangeError {
+    /// Whether the same attempt, made a little later, may succeed.
+    pub(crate) const fn may_pass(&self) -> bool {
+        matches!(self, Self::NoLeader { .. } | Self::Busy { .. } | Self::Unfinished { .. })
+    }
+}
+
 /// Why leadership was not handed over.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TransferError {

@@ -1,10 +1,10 @@
 //! The handle of one group.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use onefold_raft::MembershipChange;
 use onefold_table::SpaceView;
 use onefold_types::{GroupId, LogIndex, NodeId, SessionId, Term};
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,9 @@ use tokio::time::{Instant, timeout_at};
 use crate::core::{Core, GroupCell};
 use crate::host::Life;
 use crate::inbox::Event;
-use crate::{ProposeError, ReadError, TransferError, propose, read};
+use crate::{
+    ChangeError, GroupStatus, ProposeError, ReadError, TransferError, change, propose, read,
+};
 
 /// Makes a command exactly-once: within a session, each sequence number is executed at most once,
 /// and a retry gets the first answer.
@@ -42,44 +44,6 @@ pub enum Consistency {
     BoundedStale(Duration),
     /// Whatever this replica has applied.
     Local,
-}
-
-/// What a replica is in its group (Raft paper, section 5.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Role {
-    /// Takes entries from the leader.
-    Follower,
-    /// Asks whether an election could be won.
-    PreCandidate,
-    /// Stands for election.
-    Candidate,
-    /// Orders the group's commands.
-    Leader,
-}
-
-/// A replica's view of its group.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GroupStatus {
-    /// The group.
-    pub group: GroupId,
-    /// The node of this replica.
-    pub node: NodeId,
-    /// What the replica is.
-    pub role: Role,
-    /// The current term.
-    pub term: Term,
-    /// Who leads, if that is known.
-    pub leader: Option<NodeId>,
-    /// The last entry known to be committed.
-    pub commit: LogIndex,
-    /// The last entry that this replica has applied.
-    pub applied: LogIndex,
-    /// The last entry in this replica's log.
-    pub last: LogIndex,
-    /// The voting members.
-    pub voters: BTreeSet<NodeId>,
-    /// The members without a vote.
-    pub learners: BTreeSet<NodeId>,
 }
 
 /// Who leads a group.
@@ -213,6 +177,23 @@ impl Group {
                 return Err(TransferError::TimedOut { group, to, waited: deadline });
             }
         }
+    }
+
+    /// Changes who belongs to the group, and waits until that is committed.
+    ///
+    /// Any node may ask; the request goes to the leader, and is repeated within the deadline. What
+    /// is already so is left as it is, so asking twice changes nothing. Nodes that
+    /// [join](MembershipChange::join) are learners when this returns; the leader makes voters of
+    /// them by itself once they have caught up.
+    ///
+    /// # Errors
+    /// See [`ChangeError`].
+    pub async fn change_membership(
+        &self,
+        change: MembershipChange,
+        deadline: Duration,
+    ) -> Result<(), ChangeError> {
+        change::anywhere(&self.core, &self.cell, change, deadline).await
     }
 
     async fn ask_to_transfer(

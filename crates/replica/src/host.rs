@@ -15,10 +15,10 @@ use tokio::time::Instant;
 
 use crate::core::{Core, lock};
 use crate::start::{Started, start};
-use crate::wire::{MESSAGES, Propose, ReadIndex};
+use crate::wire::{ChangeMembership, MESSAGES, Propose, ReadIndex};
 use crate::{
-    Group, GroupStatus, HostConfig, HostError, ProposeError, ReadError, StateMachine, driver,
-    propose, read, snapshot,
+    ChangeError, Group, GroupStatus, HostConfig, HostError, ProposeError, ReadError, StateMachine,
+    change, driver, propose, read, snapshot,
 };
 
 /// A group that a node hosts.
@@ -119,6 +119,17 @@ impl Host {
                 let until = Instant::now() + Duration::from_millis(request.deadline_ms);
                 let index = read::confirm_here(&core, cell, until).await?;
                 Ok::<_, RemoteError>((index, Bytes::new()))
+            }
+        });
+        let core = self.core.clone();
+        router.call::<ChangeMembership, _, _>(move |_, request, _| {
+            let core = core.clone();
+            async move {
+                let group = request.group;
+                let cell = core.group(group).ok_or(ChangeError::NotHosted { group })?;
+                let until = Instant::now() + Duration::from_millis(request.deadline_ms);
+                change::here(&core, cell, &request.change, until).await?;
+                Ok::<_, RemoteError>(((), Bytes::new()))
             }
         });
         snapshot::register(&self.core, router);

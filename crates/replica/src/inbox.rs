@@ -10,11 +10,12 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
-use onefold_raft::{PersistSequence, SnapshotMark, SnapshotOutcome};
+use onefold_raft::{MembershipChange, PersistSequence, SnapshotMark, SnapshotOutcome};
 use onefold_types::{GroupId, LogIndex, NodeId};
 use tokio::sync::oneshot;
 
-use crate::{Limits, ProposeError, ReadError, TransferError};
+use crate::change::ChangeStep;
+use crate::{ChangeError, Limits, ProposeError, ReadError, TransferError};
 
 /// A command that waits for its place in a log.
 pub(crate) struct Proposal {
@@ -44,6 +45,12 @@ pub(crate) enum Event {
     SnapshotSent { group: GroupId, to: NodeId, outcome: SnapshotOutcome },
     /// What each group had applied is durable in the table.
     TableSynced(BTreeMap<GroupId, LogIndex>),
+    /// Somebody asked for other members.
+    ChangeMembership {
+        group: GroupId,
+        change: MembershipChange,
+        reply: oneshot::Sender<Result<ChangeStep, ChangeError>>,
+    },
     /// Somebody asked to hand over leadership.
     Transfer { group: GroupId, to: NodeId, reply: oneshot::Sender<Result<(), TransferError>> },
 }

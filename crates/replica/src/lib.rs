@@ -15,6 +15,7 @@
 //! own log does not hold durably, or go on after its log or table failed: then the host stops.
 
 mod apply;
+mod change;
 mod chores;
 mod command;
 mod config;
@@ -34,11 +35,14 @@ mod records;
 mod sessions;
 mod snapshot;
 mod start;
+mod status;
 mod wire;
 
 pub use config::{HostConfig, Limits};
-pub use error::{HostError, ProposeError, ReadError, TransferError};
-pub use group::{Consistency, Group, GroupStatus, Leadership, Role, SessionTag};
+pub use error::{ChangeError, HostError, ProposeError, ReadError, TransferError};
+pub use group::{Consistency, Group, Leadership, SessionTag};
 pub use host::{Formation, GroupSpec, Host};
 pub use machine::{Apply, StateMachine};
+pub use onefold_raft::MembershipChange;
 pub use sessions::{SESSION_ANSWERS_MAX, SESSION_IDLE_MS_MIN, SESSIONS_MAX};
+pub use status::{GroupStatus, MemberProgress, ProgressMode, Role};

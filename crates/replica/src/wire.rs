@@ -1,18 +1,18 @@
 //! What hosts say to each other: one frame of Raft messages a round and destination, and calls.
 
 use bytes::Bytes;
-use onefold_raft::{Message, SnapshotMark};
+use onefold_raft::{MembershipChange, Message, SnapshotMark};
 use onefold_transport::{Method, MethodId, RemoteCode, RemoteError};
 use onefold_types::{GroupId, LogIndex, NodeId};
 use serde::{Deserialize, Serialize};
 
-use crate::{ProposeError, ReadError, SessionTag};
+use crate::{ChangeError, ProposeError, ReadError, SessionTag};
 
 /// The one-way message that carries Raft messages of any groups.
 pub(crate) const MESSAGES: MethodId = MethodId(16);
 
 /// The format of such a frame: this byte, then pairs of group and message up to its end.
-const FRAME_FORMAT: u8 = 1;
+const FRAME_FORMAT: u8 = 2;
 
 /// A frame is sent when it is this long; one message may make it longer.
 const FRAME_BYTES_TARGET: usize = 4 << 20;
@@ -161,6 +161,24 @@ impl Method for SnapshotPiece {
     type Response = ();
 }
 
+/// Asks the leader to change the members.
+pub(crate) struct ChangeMembership;
+
+#[derive(Serialize, Deserialize)]
+pub(crate) struct ChangeMembershipRequest {
+    pub(crate) group: GroupId,
+    pub(crate) change: MembershipChange,
+    /// How long the leader may take.
+    pub(crate) deadline_ms: u64,
+}
+
+impl Method for ChangeMembership {
+    const ID: MethodId = MethodId(21);
+    const NAME: &'static str = "replica.change_membership";
+    type Request = ChangeMembershipRequest;
+    type Response = ();
+}
+
 impl From<ProposeError> for RemoteError {
     fn from(error: ProposeError) -> Self {
         let code = match &error {
@@ -187,6 +205,20 @@ impl From<ReadError> for RemoteError {
             ReadError::NotLeader { .. } => RemoteCode::NotLeader,
             ReadError::Overloaded { .. } => RemoteCode::Overloaded,
             ReadError::NotHosted { .. } => RemoteCode::NotFound,
+        };
+        Self::new(code, error.to_string()).with_detail(&error)
+    }
+}
+
+impl From<ChangeError> for RemoteError {
+    fn from(error: ChangeError) -> Self {
+        let code = match &error {
+            ChangeError::NoLeader { .. } | ChangeError::Stopped { .. } => RemoteCode::Unavailable,
+            ChangeError::NotLeader { .. } => RemoteCode::NotLeader,
+            ChangeError::Busy { .. } => RemoteCode::Conflict,
+            ChangeError::Unfinished { .. } => RemoteCode::DeadlineExceeded,
+            ChangeError::Refused { .. } => RemoteCode::Invalid,
+            ChangeError::NotHosted { .. } => RemoteCode::NotFound,
         };
         Self::new(code, error.to_string()).with_detail(&error)
     }

@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use onefold_raft::{
-    Body, Entry, Input, Message, Raft, ReadId, ReadState, Role, RoleChange, SnapshotMark,
-    SnapshotOutcome, StepError, Stepped,
+    Body, Entry, Input, MembershipChange, Message, Payload, Persist, Raft, ReadId, ReadState, Role,
+    RoleChange, SnapshotMark, SnapshotOutcome, Status, StepError, Stepped,
 };
 use onefold_types::{GroupId, LogIndex, NodeId, Term};
 use tokio::sync::oneshot;
@@ -16,9 +16,12 @@ use super::retained::Retained;
 use super::unapplied::Unapplied;
 use super::{Seat, broken, refuse};
 use crate::apply::Waiter;
+use crate::change::ChangeStep;
 use crate::core::GroupCell;
 use crate::inbox::Proposal;
-use crate::{HostError, Limits, ProposeError, ReadError, TransferError};
+use crate::{
+    ChangeError, HostError, Limits, MemberProgress, ProposeError, ReadError, TransferError,
+};
 
 type ProposeReply = oneshot::Sender<Result<Bytes, ProposeError>>;
 type ReadReply = oneshot::Sender<Result<LogIndex, ReadError>>;
@@ -201,10 +204,15 @@ impl Driven {
         }
     }
 
-    /// The core asked for these entries to be written.
-    pub(super) fn logged(&mut self, entries: &[Entry]) {
-        for entry in entries {
+    /// The core asked for this to be written.
+    pub(super) fn logged(&mut self, persist: &Persist) {
+        let mut may_differ = persist.truncate_from.is_some();
+        for entry in &persist.entries {
             self.unapplied.logged(entry.index, entry.bytes());
+            may_differ |= matches!(entry.payload, Payload::Membership(_));
+        }
+        if may_differ {
+            self.publish_membership();
         }
     }
 
@@ -213,7 +221,6 @@ impl Driven {
         self.step(Input::Applied(index))?;
         self.retained.applied(index, bytes);
         self.unapplied.applied(index);
-        self.cell.set_membership(self.raft.membership());
         Ok(())
     }
 
@@ -222,7 +229,7 @@ impl Driven {
         self.step(Input::SnapshotInstalled(mark))?;
         self.retained = Retained::after(index);
         self.unapplied.applied(index);
-        self.cell.set_membership(self.raft.membership());
+        self.publish_membership();
         // Whether they were executed is hidden in the snapshot.
         let group = self.id();
         let later = self.waiters.split_off(&(index.next(), Term::ZERO));
@@ -267,6 +274,23 @@ impl Driven {
         Ok(())
     }
 
+    pub(super) fn change_membership(
+        &mut self,
+        change: MembershipChange,
+    ) -> Result<ChangeStep, ChangeError> {
+        let group = self.id();
+        match self.raft.step(Input::ChangeMembership(change)) {
+            Ok(Stepped::Done) => Ok(ChangeStep::Done),
+            Ok(Stepped::Proposed { indexes, .. }) => Ok(ChangeStep::Begun(*indexes.start())),
+            Err(StepError::NotLeader { leader }) => Err(ChangeError::NotLeader { group, leader }),
+            Err(StepError::Transferring { to }) => {
+                Err(ChangeError::NotLeader { group, leader: Some(to) })
+            }
+            Err(StepError::ChangeInProgress | StepError::Overloaded) => Ok(ChangeStep::Busy),
+            Err(error) => Err(ChangeError::Refused { group, reason: error.to_string() }),
+        }
+    }
+
     pub(super) fn transfer(&mut self, to: NodeId) -> Result<(), TransferError> {
         let group = self.id();
         match self.raft.step(Input::TransferLeadership(to)) {
@@ -283,6 +307,21 @@ impl Driven {
         progress.last.store(self.raft.last_index().get(), Ordering::Release);
     }
 
+    /// Publishes who belongs to the group.
+    pub(super) fn publish_membership(&self) {
+        self.cell.set_membership(self.raft.membership());
+    }
+
+    /// Publishes how far the members are, if this replica leads.
+    pub(super) fn publish_progress(&self) {
+        if self.raft.role() == Role::Leader {
+            let Status { followers, last_index, .. } = self.raft.status();
+            let progress = followers.iter();
+            let progress = progress.map(|(id, it)| (*id, MemberProgress::new(it, last_index)));
+            self.cell.set_progress(Some(progress.collect()));
+        }
+    }
+
     pub(super) fn role_changed(&mut self, change: &RoleChange) {
         let RoleChange { role, term, leader } = *change;
         let group = self.id();
@@ -290,6 +329,9 @@ impl Driven {
             Role::Leader => tracing::info!(%group, %term, "leads"),
             Role::Follower => tracing::info!(%group, %term, ?leader, "follows"),
             Role::PreCandidate | Role::Candidate => tracing::debug!(%group, %term, "stands"),
+        }
+        if role != Role::Leader {
+            self.cell.set_progress(None);
         }
         self.cell.set_leadership(role, term, leader);
     }

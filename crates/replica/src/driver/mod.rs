@@ -114,6 +114,7 @@ impl Driver {
         for driven in self.groups.values_mut() {
             self.stepped.insert(driven.cell.id);
             driven.publish();
+            driven.publish_membership();
             let voters = &driven.raft.membership().voters;
             if voters.len() == 1 && voters.contains(&self.core.config.node) {
                 driven.step(Input::Campaign)?;
@@ -158,6 +159,10 @@ impl Driver {
                 for (group, index) in applied {
                     self.at(group).compact(index, &limits)?;
                 }
+            }
+            Event::ChangeMembership { group, change, reply } => {
+                let answer = self.at(group).change_membership(change);
+                let _ = reply.send(answer);
             }
             Event::Transfer { group, to, reply } => {
                 let answer = self.at(group).transfer(to);
@@ -230,8 +235,12 @@ impl Driver {
     fn tick(&mut self) -> Result<(), HostError> {
         self.ticks += 1;
         let is_pruning = self.ticks.is_multiple_of(PRUNE_TICKS);
+        let is_publishing = self.ticks.is_multiple_of(u64::from(self.core.config.heartbeat_ticks));
         for (&group, driven) in &mut self.groups {
             driven.step(Input::Tick)?;
+            if is_publishing {
+                driven.publish_progress();
+            }
             if is_pruning {
                 driven.forget_waiters_that_gave_up();
             }
@@ -283,7 +292,7 @@ impl Driver {
         }
         let driven = self.groups.get_mut(&group).expect("its output was taken");
         if let Some(persist) = output.persist {
-            driven.logged(&persist.entries);
+            driven.logged(&persist);
             self.persists.push((group, persist.sequence));
             persist::writes(group, persist, &mut self.writes);
         }
