@@ -5,6 +5,7 @@
 //!                                        └── RemoteKv  over calls to any node
 //! api      requests, responses, errors and the trait that hides where the store runs
 //! store    the pure core: commands in, answers and events out, all state in the group's table
+//! core     the pure core without a node around it, for simulation
 //! local    the driver on a node: reads, watches, leases, compaction
 //! remote   the client's side, and the methods that carry it
 //! ```
@@ -16,6 +17,7 @@
 //! every replica and in simulation. What needs time (leases) or waiting (watches) is the driver's.
 
 pub mod api;
+pub mod core;
 mod local;
 mod remote;
 mod store;

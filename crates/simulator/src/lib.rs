@@ -6,10 +6,12 @@
 //! random source; only the binary draws a first seed from the time.
 //!
 //! [`raft`] runs one Raft group.
+//! [`linearizability`] judges histories of concurrent clients.
 
 mod random;
 mod trace;
 
+pub mod linearizability;
 pub mod raft;
 
 pub use random::Random;
