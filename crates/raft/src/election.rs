@@ -3,9 +3,9 @@
 use onefold_types::{LogIndex, NodeId, Term};
 
 use crate::{
-    entry::{Entry, Payload},
+    entry::Payload,
+    membership::Membership,
     message::Body,
-    progress::Progress,
     quorum::{self, Tally},
     raft::Raft,
     status::Role,
@@ -23,6 +23,8 @@ impl Raft {
         self.election_elapsed = self.election_elapsed.saturating_add(1);
         if self.election_elapsed >= self.election_timeout {
             self.restart_election_timer();
+            // Those that cannot stand vote for others from now on.
+            self.leader = None;
             self.campaign_now();
         }
     }
@@ -44,7 +46,7 @@ impl Raft {
 
     fn may_campaign(&self) -> bool {
         self.role != Role::Leader
-            && self.membership.voters.contains(&self.config.id)
+            && self.log.membership().is_voter(self.config.id)
             && self.installing.is_none()
             && !self.is_state_lost
             && !self.is_disk_stalled()
@@ -115,7 +117,7 @@ impl Raft {
             return;
         }
         self.votes.entry(from).or_insert(granted);
-        match quorum::tally(&self.membership.voters, &self.votes) {
+        match quorum::tally(self.log.membership(), &self.votes) {
             Tally::Won => self.stand_for_election(false),
             Tally::Lost => self.become_follower(self.term, None),
             Tally::Open => {}
@@ -153,7 +155,7 @@ impl Raft {
             return;
         }
         self.votes.entry(from).or_insert(granted);
-        match quorum::tally(&self.membership.voters, &self.votes) {
+        match quorum::tally(self.log.membership(), &self.votes) {
             Tally::Won => self.become_leader(),
             Tally::Lost => self.become_follower(self.term, None),
             Tally::Open => {}
@@ -177,7 +179,8 @@ impl Raft {
         self.restart_election_timer();
     }
 
-    /// §5.2, and §8: a new leader appends an empty entry, whose commit tells it what is committed.
+    /// §5.2, and §8: a new leader appends an entry, whose commit tells it what is committed. The
+    /// first one of a group says who founded it, so that the log alone tells who its members are.
     fn become_leader(&mut self) {
         assert_eq!(self.role, Role::Candidate, "only a candidate is elected");
         assert_eq!(self.vote, Some(self.config.id), "a candidate voted for itself");
@@ -186,11 +189,13 @@ impl Raft {
         self.election_elapsed = 0;
         self.heartbeat_elapsed = 0;
         self.term_start = self.log.last_index().next();
-        let next = self.term_start;
-        self.progress = self.peers().into_iter().map(|id| (id, Progress::new(next))).collect();
-        let index = self.term_start;
-        self.log.append(Entry { term: self.term, index, payload: Payload::Empty });
-        self.uncommitted_bytes = self.log.bytes_between(self.commit.next(), index);
+        self.follow_members();
+        let payload = match self.log.membership_index() {
+            LogIndex::ZERO => Payload::Membership(Box::new(self.log.membership().clone())),
+            _ => Payload::Empty,
+        };
+        self.log.append(self.next_entry(payload));
+        self.uncommitted_bytes = self.log.bytes_between(self.commit.next(), self.term_start);
     }
 
     pub(crate) fn tick_leader(&mut self) {
@@ -198,7 +203,10 @@ impl Raft {
         self.heartbeat_elapsed = self.heartbeat_elapsed.saturating_add(1);
         if self.election_elapsed >= self.config.election_ticks {
             self.election_elapsed = 0;
-            self.transferee = None;
+            if self.transferee.take().is_some() && self.must_abdicate() {
+                self.become_follower(self.term, None);
+                return;
+            }
             if !self.take_quorum_check() {
                 self.become_follower(self.term, None);
                 return;
@@ -217,7 +225,7 @@ impl Raft {
 
     /// Whether a majority was heard of since the last check.
     fn take_quorum_check(&mut self) -> bool {
-        let active = quorum::reached(&self.membership.voters, |id| {
+        let active = quorum::reached(self.log.membership(), |id| {
             id == self.config.id || self.progress.get(&id).is_some_and(|p| p.recent_active)
         });
         for progress in self.progress.values_mut() {
@@ -227,7 +235,8 @@ impl Raft {
     }
 
     fn peers_that_vote(&self) -> Vec<NodeId> {
-        self.membership.voters.iter().copied().filter(|&id| id != self.config.id).collect()
+        let Membership { voters, outgoing, .. } = self.log.membership();
+        voters.union(outgoing).copied().filter(|&id| id != self.config.id).collect()
     }
 
     fn send_in_term(&mut self, to: NodeId, term: Term, body: Body) {

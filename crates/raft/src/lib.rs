@@ -50,6 +50,7 @@ mod quorum;
 mod raft;
 mod random;
 mod read;
+mod reconfiguration;
 mod replication;
 mod snapshot;
 mod status;

@@ -14,12 +14,14 @@ use crate::{
 pub(crate) struct Log {
     snapshot: SnapshotMark,
     entries: VecDeque<Entry>,
+    /// Where the entries that change the membership are.
+    memberships: VecDeque<LogIndex>,
 }
 
 impl Log {
     /// A log that goes on from a mark.
     pub(crate) fn new(snapshot: SnapshotMark) -> Self {
-        Self { snapshot, entries: VecDeque::new() }
+        Self { snapshot, entries: VecDeque::new(), memberships: VecDeque::new() }
     }
 
     pub(crate) fn snapshot(&self) -> &SnapshotMark {
@@ -61,14 +63,24 @@ impl Log {
         (last_term, last_index) >= (self.last_term(), self.last_index())
     }
 
+    /// The latest members of the group, committed or not (§6): a server uses these.
+    pub(crate) fn membership(&self) -> &Membership {
+        self.membership_at(self.last_index())
+    }
+
+    /// Where the latest members come from; at most the mark's index if from before it.
+    pub(crate) fn membership_index(&self) -> LogIndex {
+        self.memberships.back().copied().unwrap_or(self.snapshot.index)
+    }
+
     /// The members of the group as of an index that the log covers.
     pub(crate) fn membership_at(&self, index: LogIndex) -> &Membership {
-        let entries = self.entries.iter().rev().skip_while(|entry| entry.index > index);
-        let mut memberships = entries.filter_map(|entry| match &entry.payload {
-            Payload::Membership(membership) => Some(membership.as_ref()),
-            Payload::Empty | Payload::Command(_) => None,
-        });
-        memberships.next().unwrap_or(&self.snapshot.membership)
+        let latest = self.memberships.iter().rev().find(|&&at| at <= index);
+        let entry = latest.and_then(|&at| self.position(at)).map(|at| &self.entries[at].payload);
+        match entry {
+            Some(Payload::Membership(membership)) => membership,
+            _ => &self.snapshot.membership,
+        }
     }
 
     /// The mark of a snapshot taken at an index that the log covers.
@@ -101,6 +113,9 @@ impl Log {
     pub(crate) fn append(&mut self, entry: Entry) {
         assert_eq!(entry.index, self.last_index().next(), "the log has no holes");
         assert!(entry.term >= self.last_term(), "terms in the log never go back");
+        if matches!(entry.payload, Payload::Membership(_)) {
+            self.memberships.push_back(entry.index);
+        }
         self.entries.push_back(entry);
     }
 
@@ -108,6 +123,7 @@ impl Log {
     pub(crate) fn truncate_from(&mut self, index: LogIndex) {
         assert!(index > self.snapshot.index, "a snapshot is never truncated");
         self.entries.truncate((index.0 - self.first_index().0) as usize);
+        while self.memberships.pop_back_if(|at| *at >= index).is_some() {}
     }
 
     /// Drops everything up to and including an index that the log covers.
@@ -115,6 +131,7 @@ impl Log {
         let mark = self.mark_at(index).expect("compaction ends inside the log");
         let count = (index.0 - self.snapshot.index.0) as usize;
         self.entries.drain(..count);
+        while self.memberships.pop_front_if(|at| *at <= index).is_some() {}
         if self.entries.capacity() > 4 * self.entries.len().max(64) {
             self.entries.shrink_to_fit();
         }

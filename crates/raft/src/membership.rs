@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use onefold_types::NodeId;
 use serde::{Deserialize, Serialize};
 
+use crate::raft::StepError;
+
 /// The members of a group. While it changes its voters, a group passes through a joint
 /// configuration, in which every decision needs a majority of both sets of voters (§6).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -50,6 +52,46 @@ impl Membership {
     /// Whether a node's vote counts, in either set of voters.
     pub fn is_voter(&self, id: NodeId) -> bool {
         self.voters.contains(&id) || self.outgoing.contains(&id)
+    }
+
+    /// The configuration in which a change is finished, starting from one that is not joint.
+    pub(crate) fn changed_by(&self, change: &MembershipChange) -> Result<Self, StepError> {
+        let MembershipChange { join, learn, remove } = change;
+        if !(join.is_disjoint(learn) && join.is_disjoint(remove) && learn.is_disjoint(remove)) {
+            let what = "a membership change names a node twice";
+            return Err(StepError::Contract { what });
+        }
+        let new = join.difference(&self.voters).copied();
+        let mut changed = self.clone();
+        changed.learners.extend(new.clone().chain(learn.iter().copied()));
+        changed.joining.extend(new);
+        changed.voters.retain(|id| !learn.contains(id) && !remove.contains(id));
+        changed.learners.retain(|id| !remove.contains(id));
+        changed.joining.retain(|id| !learn.contains(id) && !remove.contains(id));
+        if changed.voters.is_empty() { Err(StepError::NoVotersLeft) } else { Ok(changed) }
+    }
+
+    /// The configuration in which these learners are voters.
+    pub(crate) fn promoting(&self, learners: &BTreeSet<NodeId>) -> Self {
+        let mut promoted = self.clone();
+        promoted.voters.extend(learners);
+        promoted.learners.retain(|id| !learners.contains(id));
+        promoted.joining.retain(|id| !learners.contains(id));
+        promoted
+    }
+
+    /// The entry with which the group starts to move to `target`: a joint configuration if the
+    /// voters differ (C_old,new in §6), else the target itself.
+    pub(crate) fn towards(&self, target: Self) -> Self {
+        assert!(!self.is_joint(), "one change of voters ends before the next begins");
+        let outgoing =
+            if target.voters == self.voters { BTreeSet::new() } else { self.voters.clone() };
+        Self { outgoing, ..target }
+    }
+
+    /// The configuration that follows a joint one (C_new in §6).
+    pub(crate) fn settled(&self) -> Self {
+        Self { outgoing: BTreeSet::new(), ..self.clone() }
     }
 
     /// Bytes that it counts for in limits.

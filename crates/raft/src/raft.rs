@@ -173,7 +173,6 @@ pub struct Raft {
     pub(crate) term: Term,
     pub(crate) vote: Option<NodeId>,
     pub(crate) leader: Option<NodeId>,
-    pub(crate) membership: Membership,
 
     pub(crate) log: Log,
     pub(crate) persistence: Persistence,
@@ -218,7 +217,6 @@ impl Raft {
         if let Some((what, index)) = lost.into_iter().find(|(_, index)| *index > log.last_index()) {
             return Err(ConfigError::LogEndLost { last_index: log.last_index(), what, index });
         }
-        let membership = log.membership_at(log.last_index()).clone();
         // A snapshot of a newer term may have been installed before that term was written.
         let term = hard_state.term.max(log.last_term());
         let vote = hard_state.vote.filter(|_| term == hard_state.term);
@@ -229,7 +227,6 @@ impl Raft {
             term,
             vote,
             leader: None,
-            membership,
             commit: hard_state.commit.max(applied).max(log.snapshot().index),
             is_state_lost: applied < log.snapshot().index,
             handed: applied,
@@ -273,7 +270,7 @@ impl Raft {
             Input::SnapshotMissing(mark) => self.snapshot_missing(&mark)?,
             Input::TransferLeadership(to) => self.transfer_leadership(to)?,
             Input::Campaign => self.campaign_now(),
-            Input::ChangeMembership(_) => return Err(StepError::ChangeInProgress),
+            Input::ChangeMembership(change) => return self.change_membership(&change),
             Input::Now(_) => {}
             Input::NodeDown(_) | Input::NodeUp(_) | Input::Wake => {}
             Input::StateLost => {}
@@ -284,6 +281,10 @@ impl Raft {
     /// Everything to do since the last call. Call it after one step or after a batch of them:
     /// appends, heartbeats for reads, and writes of the whole batch are merged.
     pub fn take_output(&mut self) -> Output {
+        if self.role == Role::Leader {
+            self.promote_those_who_caught_up();
+            self.abdicate_if_due();
+        }
         if self.role == Role::Leader {
             self.confirm_reads();
             self.replicate_to_all();
@@ -346,7 +347,7 @@ impl Raft {
 
     /// The members of the group, by the latest configuration in the log.
     pub fn membership(&self) -> &Membership {
-        &self.membership
+        self.log.membership()
     }
 
     /// Whether the core is silent because nothing happens: it needs no ticks until it gets another
@@ -369,7 +370,7 @@ impl Raft {
             first_index: self.log.first_index(),
             last_index: self.log.last_index(),
             durable_index: self.persistence.durable_index(),
-            membership: self.membership.clone(),
+            membership: self.log.membership().clone(),
             is_quiet: self.is_quiet(),
             is_state_lost: self.is_state_lost,
             transferee: self.transferee,
@@ -497,14 +498,9 @@ impl Raft {
         }
     }
 
-    /// The other members of the group.
-    pub(crate) fn peers(&self) -> Vec<NodeId> {
-        self.membership.members().into_iter().filter(|&id| id != self.config.id).collect()
-    }
-
     /// Whether this server's vote alone decides.
     pub(crate) fn is_only_voter(&self) -> bool {
-        self.membership.is_only_voter(self.config.id)
+        self.log.membership().is_only_voter(self.config.id)
     }
 }
 

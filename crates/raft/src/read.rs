@@ -98,7 +98,7 @@ impl Raft {
 
     fn finish_rounds(&mut self) {
         let started = self.reads.number;
-        let confirmed = quorum::reached(&self.membership.voters, |id| {
+        let confirmed = quorum::reached(self.log.membership(), |id| {
             if id == self.config.id {
                 return started;
             }

@@ -33,16 +33,21 @@ impl Raft {
                 payload: Payload::Command(command),
             })
             .collect();
-        let bytes: usize = entries.iter().map(Entry::bytes).sum();
+        self.admit(entries.iter().map(Entry::bytes).sum())?;
+        for entry in entries {
+            self.log.append(entry);
+        }
+        Ok(Stepped::Proposed { term: self.term, indexes: first..=self.log.last_index() })
+    }
+
+    /// Counts the bytes of new entries, unless too many are uncommitted already.
+    pub(crate) fn admit(&mut self, bytes: usize) -> Result<(), StepError> {
         let is_idle = self.commit == self.log.last_index();
         if !is_idle && self.uncommitted_bytes + bytes > self.config.uncommitted_bytes_max {
             return Err(StepError::Overloaded);
         }
         self.uncommitted_bytes += bytes;
-        for entry in entries {
-            self.log.append(entry);
-        }
-        Ok(Stepped::Proposed { term: self.term, indexes: first..=self.log.last_index() })
+        Ok(())
     }
 
     pub(crate) fn replicate_to_all(&mut self) {
@@ -157,19 +162,13 @@ impl Raft {
         let new = entries.iter().position(|entry| !self.log.contains(entry.index, entry.term));
         let Some(new) = new else { return };
         let first = entries[new].index;
-        let mut is_membership_changed = false;
         if first <= self.log.last_index() {
             assert!(first > self.commit, "a committed entry is never replaced");
             self.log.truncate_from(first);
             self.persistence.truncated(first);
-            is_membership_changed = true;
         }
         for entry in entries.into_iter().skip(new) {
-            is_membership_changed |= matches!(entry.payload, Payload::Membership(_));
             self.log.append(entry);
-        }
-        if is_membership_changed {
-            self.membership = self.log.membership_at(self.log.last_index()).clone();
         }
     }
 
@@ -267,13 +266,17 @@ impl Raft {
     /// is on its own disk.
     pub(crate) fn advance_commit(&mut self) {
         let durable = self.persistence.durable_index();
-        let reached = quorum::reached(&self.membership.voters, |id| match self.progress.get(&id) {
+        let reached = quorum::reached(self.log.membership(), |id| match self.progress.get(&id) {
             Some(progress) => progress.matched(),
             None if id == self.config.id => durable,
             None => LogIndex::ZERO,
         });
         if let Some(index) = reached.filter(|&index| index >= self.term_start) {
+            let was_settled = self.is_membership_settled();
             self.advance_commit_to(index);
+            if !was_settled && self.is_membership_settled() {
+                self.membership_settled();
+            }
         }
     }
 

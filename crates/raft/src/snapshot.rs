@@ -114,9 +114,8 @@ impl Raft {
         } else {
             assert!(self.commit < mark.index, "a committed entry is in every later snapshot's log");
             self.log.reset(mark.clone());
-            self.persistence.reset(mark.clone());
             self.commit = mark.index;
-            self.membership = mark.membership;
+            self.persistence.reset(mark.clone());
         }
         self.handed = mark.index;
         self.applied = mark.index;
