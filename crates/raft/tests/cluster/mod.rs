@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use onefold_raft::{
-    Body, Config, Entry, HardState, Input, Membership, Message, Payload, Persist, Raft, ReadId,
-    ReadState, Restored, Role, SnapshotMark, SnapshotOutcome, StepError, Stepped,
+    Body, Config, Entry, HardState, Input, Membership, MembershipChange, Message, Payload, Persist,
+    Raft, ReadId, ReadState, Restored, Role, SnapshotMark, SnapshotOutcome, StepError, Stepped,
 };
 use onefold_types::{GroupId, LogIndex, NodeId, Term};
 
@@ -110,6 +110,12 @@ impl Cluster {
         let restored = self.stored[&id].restored.clone();
         let core = Raft::new(config, restored).expect("a valid start");
         self.cores.insert(id, core);
+    }
+
+    /// Starts a node that was not told yet who is in the group.
+    pub fn start_empty(&mut self, id: NodeId) {
+        self.stored.insert(id, Stored::default());
+        self.start(id);
     }
 
     /// Loses a node's memory and its unfinished writes.
@@ -248,9 +254,26 @@ impl Cluster {
         assert_eq!(self.cores[&id].role(), Role::Leader, "elected");
     }
 
+    /// Hands leadership from one node to another.
+    pub fn transfer(&mut self, from: NodeId, to: NodeId) {
+        self.step(from, Input::TransferLeadership(to)).expect("a transfer");
+        self.settle();
+        assert_eq!(self.cores[&to].role(), Role::Leader, "took over");
+    }
+
     /// Proposes one command.
     pub fn propose(&mut self, id: NodeId, command: &'static str) -> Result<Stepped, StepError> {
         self.step(id, Input::Propose(vec![Bytes::from_static(command.as_bytes())]))
+    }
+
+    /// Asks for another membership.
+    pub fn change(&mut self, id: NodeId, change: MembershipChange) -> Result<Stepped, StepError> {
+        self.step(id, Input::ChangeMembership(change))
+    }
+
+    /// The members as a node sees them.
+    pub fn membership(&self, id: NodeId) -> &Membership {
+        self.cores[&id].membership()
     }
 
     /// Asks for a linearizable read.
@@ -293,4 +316,24 @@ impl Cluster {
     pub fn commit(&self, id: NodeId) -> u64 {
         self.cores[&id].commit_index().0
     }
+}
+
+/// A set of nodes.
+pub fn nodes(ids: &[u64]) -> BTreeSet<NodeId> {
+    ids.iter().copied().map(NodeId).collect()
+}
+
+/// A change that adds voters.
+pub fn join(ids: &[u64]) -> MembershipChange {
+    MembershipChange { join: nodes(ids), ..MembershipChange::default() }
+}
+
+/// A change that adds or demotes to learners.
+pub fn learn(ids: &[u64]) -> MembershipChange {
+    MembershipChange { learn: nodes(ids), ..MembershipChange::default() }
+}
+
+/// A change that removes members.
+pub fn remove(ids: &[u64]) -> MembershipChange {
+    MembershipChange { remove: nodes(ids), ..MembershipChange::default() }
 }
