@@ -29,6 +29,42 @@ async fn all_replicated(files: &dyn FileSystem) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_leaving_nodes_hold_is_made_anew_before_they_go() {
+    let mut cluster = Cluster::start(5).await;
+    let (files, size) = (cluster.files(1), 3 << 20);
+    for seed in 0..8 {
+        put(&cluster.files(seed % 5 + 1), &format!("file-{seed}"), &content(size, seed))
+            .await
+            .unwrap();
+    }
+    all_replicated(&files).await;
+    cluster.set_leaving(&[4, 5]);
+    // Written while they leave.
+    for seed in 8..12 {
+        put(&cluster.files(seed % 5 + 1), &format!("file-{seed}"), &content(size, seed))
+            .await
+            .unwrap();
+    }
+    eventually("nothing counts on the leaving nodes", || async {
+        let usage = usage(&files).await?;
+        let leaving: Vec<u64> = usage.leaving.into_iter().map(|(node, _)| node.0).collect();
+        assert_eq!(leaving, [4, 5]);
+        let usage = self::usage(&files).await?;
+        (usage.leaving.into_values().sum::<u64>() == 0).then_some(())
+    })
+    .await;
+    cluster.stop(5).await;
+    cluster.stop(4).await;
+    let files = cluster.files(1);
+    for seed in 0..12 {
+        let data = get(&files, &format!("file-{seed}")).await.unwrap();
+        assert!(data == content(size, seed), "file-{seed}");
+    }
+    let usage = eventually("the namespace answers", || usage(&files)).await;
+    assert_eq!(usage.chunks_unavailable, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn files_of_every_size_read_back_on_every_node() {
     let cluster = Cluster::start(3).await;
     let sizes = [0, 1, 4096, 4097, 65_536, 1 << 20, (1 << 20) + 1, 9_999_999, 70 << 20];

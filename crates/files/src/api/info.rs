@@ -259,4 +259,7 @@ pub struct Usage {
     pub repairs_running: u64,
     /// Chunkservers, by node.
     pub servers: Vec<ServerUsage>,
+    /// Nodes that leave the cluster or have left it, and how many chunks still count on a replica
+    /// there; counted up to 100,000.
+    pub leaving: BTreeMap<NodeId, u64>,
 }

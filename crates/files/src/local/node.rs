@@ -1,5 +1,6 @@
 //! What a node runs for files: its chunkserver, its share of the leader's work, its heartbeat.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -122,6 +123,13 @@ impl FilesNode {
     /// The file system, for gateways on this node.
     pub fn files(&self) -> LocalFiles {
         self.files.clone()
+    }
+
+    /// Tells which nodes leave the cluster, or have left it: they get no new chunks, and what they
+    /// hold is made anew on others. Every node has to be told, since any may lead the namespace.
+    /// [`Usage::leaving`](crate::Usage::leaving) shows how far that is.
+    pub fn set_leaving(&self, nodes: BTreeSet<NodeId>) {
+        self.master.set_leaving(nodes);
     }
 
     /// Stops the node's work and waits until it has ended.

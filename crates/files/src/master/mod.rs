@@ -12,7 +12,7 @@ mod seal;
 mod servers;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -72,6 +72,8 @@ struct Inner {
     config: MasterConfig,
     began: Instant,
     state: Mutex<State>,
+    /// Nodes that leave the cluster or have left it; every node is told, whoever leads.
+    leaving: RwLock<BTreeSet<NodeId>>,
     copies: Arc<Semaphore>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
@@ -102,7 +104,8 @@ impl Master {
         shutdown: CancellationToken,
     ) -> Self {
         let copies = Arc::new(Semaphore::new(repair::COPIES_MAX));
-        let (state, tasks, began) = (Mutex::default(), TaskTracker::new(), Instant::now());
+        let (state, leaving) = (Mutex::default(), RwLock::default());
+        let (tasks, began) = (TaskTracker::new(), Instant::now());
         Self(Arc::new(Inner {
             commands,
             chunks,
@@ -110,6 +113,7 @@ impl Master {
             config,
             began,
             state,
+            leaving,
             copies,
             tasks,
             shutdown,
@@ -123,6 +127,21 @@ impl Master {
 
     fn node(&self) -> NodeId {
         self.0.chunks.store().node()
+    }
+
+    /// Replaces the set of nodes that leave or have left.
+    pub(crate) fn set_leaving(&self, nodes: BTreeSet<NodeId>) {
+        *self.0.leaving.write().unwrap_or_else(PoisonError::into_inner) = nodes;
+    }
+
+    fn leaving(&self) -> BTreeSet<NodeId> {
+        self.0.leaving.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Where replicas can be.
+    fn nodes(&self, term: u64) -> plan::Nodes {
+        let alive = self.state(term).servers.alive(self.now());
+        plan::Nodes { alive, leaving: self.leaving() }
     }
 
     /// The soft state of the present leadership.
@@ -210,14 +229,16 @@ impl Master {
     /// Nodes for a new chunk. A new leader first has to hear of them.
     async fn place(&self, term: u64, writer: NodeId) -> Result<Vec<NodeId>, FilesError> {
         let until = Instant::now() + SERVERS_WAIT;
-        let voters = self.voters();
+        let hosts = self.hosts();
         loop {
+            let leaving = self.leaving();
             let placed = {
                 let state = self.state(term);
-                let members = state.servers.members(&voters).len();
+                let members = state.servers.members(&hosts).difference(&leaving).count();
                 let needed = if members <= 1 { 1 } else { 2 };
                 let full = members.min(CHUNK_REPLICAS);
-                let placed = state.servers.place(self.now(), writer, CHUNK_REPLICAS, needed);
+                let now = self.now();
+                let placed = state.servers.place(now, writer, &leaving, CHUNK_REPLICAS, needed);
                 // Just elected: whoever was not heard yet may be alive all the same.
                 let is_new = self.now() - state.since_ms < GREETING_WAIT.as_millis() as u64;
                 placed.map(|nodes| (nodes.len() >= full || !is_new).then_some(nodes))
@@ -297,10 +318,12 @@ impl Master {
         call.await.map(drop).map_err(|error| chunk_error(at.chunk, node, &error))
     }
 
-    /// Seals open chunks whose writers are gone or that lost a replica, and goes on with seals that were interrupted.
+    /// Seals open chunks whose writers are gone or that lose a replica, and goes on with seals that
+    /// were interrupted.
     async fn seal_abandoned(&self, term: u64) -> Result<(), FilesError> {
         let view = self.0.commands.view().await?;
         let query = Query(&view);
+        let leaving = self.leaving();
         let (mut after, mut open) = (None, BTreeSet::new());
         loop {
             let chunks = query.open_chunks(after, OPEN_PAGE)?;
@@ -319,7 +342,8 @@ impl Master {
                 let lost_one = may_be_dead
                     && record.replicas.iter().any(|node| !state.servers.is_alive(*node, now));
                 drop(state);
-                if record.state == ChunkState::Sealing || is_abandoned || lost_one {
+                let loses_one = record.replicas.iter().any(|node| leaving.contains(node));
+                if record.state == ChunkState::Sealing || is_abandoned || lost_one || loses_one {
                     self.seal_soon(chunk);
                 }
             }

@@ -31,12 +31,38 @@ pub(super) enum Action {
     Delete,
 }
 
+/// The nodes that replicas can be on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Nodes {
+    /// Those that answered lately.
+    pub(super) alive: BTreeSet<NodeId>,
+    /// Those that leave the cluster, or have left it: what they hold counts for nothing and is made
+    /// anew elsewhere, from them as long as they are alive.
+    pub(super) leaving: BTreeSet<NodeId>,
+}
+
+impl Nodes {
+    /// Those that replicas can count on.
+    fn staying(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.alive.difference(&self.leaving).copied()
+    }
+
+    fn stays(&self, node: NodeId) -> bool {
+        self.alive.contains(&node) && !self.leaving.contains(&node)
+    }
+
+    /// The replicas of a chunk that should be on nodes that stay, as far as there are nodes.
+    pub(super) fn wanted(&self) -> usize {
+        CHUNK_REPLICAS.min(self.staying().count())
+    }
+}
+
 /// Compares a replica on `node` with the record of its chunk.
 pub(super) fn examine(
     node: NodeId,
     report: &ReplicaReport,
     record: Option<&ChunkRecord>,
-    alive: &BTreeSet<NodeId>,
+    nodes: &Nodes,
 ) -> Action {
     let Some(record) = record else { return Action::Delete };
     let is_member = record.replicas.contains(&node);
@@ -51,13 +77,13 @@ pub(super) fn examine(
     let whole = !report.damaged && report.length >= record.length;
     let as_sealed = report.sealed && report.length == record.length;
     // While no other replica answers, even a damaged one may hold what is asked for.
-    let others = record.replicas.iter().any(|other| *other != node && alive.contains(other));
+    let others = record.replicas.iter().any(|other| *other != node && nodes.alive.contains(other));
     match (is_member, whole) {
         (true, false) if others => Action::Drop,
         (true, false) => Action::None,
         (true, true) if as_sealed => Action::None,
         (true, true) => Action::Seal { length: record.length },
-        (false, true) if is_wanting(record, alive) => match as_sealed {
+        (false, true) if is_wanting(record, nodes) => match as_sealed {
             true => Action::Add,
             // Every replica holds a prefix of what one primary ordered, so one that is long enough
             // has all of the chunk.
@@ -68,13 +94,9 @@ pub(super) fn examine(
     }
 }
 
-fn live(record: &ChunkRecord, alive: &BTreeSet<NodeId>) -> usize {
-    record.replicas.iter().filter(|node| alive.contains(node)).count()
-}
-
-/// Whether the chunk has fewer live replicas than the live nodes allow.
-fn is_wanting(record: &ChunkRecord, alive: &BTreeSet<NodeId>) -> bool {
-    live(record, alive) < CHUNK_REPLICAS.min(alive.len())
+/// Whether the chunk has fewer replicas on nodes that stay than there are such nodes for.
+pub(super) fn is_wanting(record: &ChunkRecord, nodes: &Nodes) -> bool {
+    record.replicas.iter().filter(|node| nodes.stays(**node)).count() < nodes.wanted()
 }
 
 /// One copy to be made.
@@ -87,28 +109,37 @@ pub(super) struct Repair {
     pub(super) sources: Vec<NodeId>,
     /// Who could take the copy, best first.
     pub(super) target: NodeId,
-    /// A dead replica that the copy replaces.
+    /// A replica that the copy replaces: on a dead node, or on one that leaves.
     pub(super) instead_of: Option<NodeId>,
+}
+
+/// The replica on a leaving node that a chunk does not need any more, if there is one.
+pub(super) fn surplus(record: &ChunkRecord, nodes: &Nodes) -> Option<NodeId> {
+    let is_whole =
+        record.state == ChunkState::Sealed && nodes.wanted() > 0 && !is_wanting(record, nodes);
+    let leaving = || record.replicas.iter().copied().find(|node| nodes.leaving.contains(node));
+    is_whole.then(leaving).flatten()
 }
 
 /// The copy that a chunk needs, if one can be made; `candidates` are in order of preference.
 pub(super) fn repair(
     chunk: ChunkId,
     record: &ChunkRecord,
-    alive: &BTreeSet<NodeId>,
+    nodes: &Nodes,
     candidates: &[NodeId],
 ) -> Option<Repair> {
-    if record.state != ChunkState::Sealed || !is_wanting(record, alive) {
+    if record.state != ChunkState::Sealed || !is_wanting(record, nodes) {
         return None;
     }
-    let sources: Vec<_> =
-        record.replicas.iter().copied().filter(|node| alive.contains(node)).collect();
+    let replicas = || record.replicas.iter().copied();
+    let sources: Vec<_> = replicas().filter(|node| nodes.alive.contains(node)).collect();
     if sources.is_empty() {
         return None;
     }
     let target = *candidates.iter().find(|node| !record.replicas.contains(node))?;
-    let dead = record.replicas.iter().copied().find(|node| !alive.contains(node));
-    let instead_of = dead.filter(|_| record.replicas.len() >= CHUNK_REPLICAS);
+    let dead = replicas().find(|node| !nodes.alive.contains(node));
+    let replaced = dead.or_else(|| replicas().find(|node| nodes.leaving.contains(node)));
+    let instead_of = replaced.filter(|_| record.replicas.len() >= CHUNK_REPLICAS);
     let ChunkRecord { version, length, .. } = *record;
     Some(Repair { chunk, version, length, sources, target, instead_of })
 }
@@ -160,6 +191,15 @@ mod tests {
         nodes(numbers).into_iter().collect()
     }
 
+    /// These nodes live, and none leaves.
+    fn live(numbers: &[u64]) -> Nodes {
+        Nodes { alive: set(numbers), leaving: BTreeSet::new() }
+    }
+
+    fn leaving(alive: &[u64], leaving: &[u64]) -> Nodes {
+        Nodes { alive: set(alive), leaving: set(leaving) }
+    }
+
     fn sealed(replicas: &[u64]) -> ChunkRecord {
         ChunkRecord {
             version: ChunkVersion(2),
@@ -181,7 +221,7 @@ mod tests {
     #[test]
     fn members_that_lost_something_are_dropped() {
         let record = sealed(&[1, 2, 3]);
-        let alive = set(&[1, 2, 3]);
+        let alive = live(&[1, 2, 3]);
         let examine = |report| examine(NodeId(1), &report, Some(&record), &alive);
         assert_eq!(examine(report(100, true, false)), Action::None);
         assert_eq!(examine(report(100, true, true)), Action::Drop);
@@ -194,11 +234,11 @@ mod tests {
         let record = sealed(&[1, 2]);
         let whole = report(100, true, false);
         let examine = |report, alive| examine(NodeId(3), &report, Some(&record), &alive);
-        assert_eq!(examine(whole, set(&[1, 2, 3])), Action::Add);
-        assert_eq!(examine(whole, set(&[1, 3])), Action::Add);
-        assert_eq!(examine(report(100, true, true), set(&[1, 2, 3])), Action::Delete);
+        assert_eq!(examine(whole, live(&[1, 2, 3])), Action::Add);
+        assert_eq!(examine(whole, live(&[1, 3])), Action::Add);
+        assert_eq!(examine(report(100, true, true), live(&[1, 2, 3])), Action::Delete);
         let full = sealed(&[1, 2, 4]);
-        let alive = set(&[1, 2, 3, 4]);
+        let alive = live(&[1, 2, 3, 4]);
         assert_eq!(super::examine(NodeId(3), &whole, Some(&full), &alive), Action::Delete);
         assert_eq!(super::examine(NodeId(3), &whole, None, &alive), Action::Delete);
     }
@@ -207,7 +247,7 @@ mod tests {
     fn a_complete_replica_that_the_seal_left_out_is_adopted_while_it_is_needed() {
         let record = sealed(&[1]);
         let examine =
-            |report, alive: &[u64]| examine(NodeId(3), &report, Some(&record), &set(alive));
+            |report, alive: &[u64]| examine(NodeId(3), &report, Some(&record), &live(alive));
         for length in [100, 120] {
             let complete = report(length, false, false);
             assert_eq!(examine(complete, &[1, 3]), Action::Adopt { length: 100 });
@@ -217,7 +257,7 @@ mod tests {
             assert!(!matches!(examine(unfit, &[3]), Action::Adopt { .. } | Action::Add));
         }
         let full = sealed(&[1, 2, 4]);
-        let alive = set(&[1, 2, 3, 4]);
+        let alive = live(&[1, 2, 3, 4]);
         let spare = report(100, false, false);
         assert_eq!(super::examine(NodeId(3), &spare, Some(&full), &alive), Action::Delete);
     }
@@ -238,7 +278,7 @@ mod tests {
         let record = sealed(&[1, 2]);
         let damaged = report(100, true, true);
         let examine =
-            |node, alive: &[u64]| examine(NodeId(node), &damaged, Some(&record), &set(alive));
+            |node, alive: &[u64]| examine(NodeId(node), &damaged, Some(&record), &live(alive));
         assert_eq!(examine(1, &[1, 3]), Action::None);
         assert_eq!(examine(3, &[3]), Action::None);
         assert_eq!(examine(1, &[1, 2]), Action::Drop);
@@ -248,7 +288,7 @@ mod tests {
     fn open_chunks_are_left_to_the_seal() {
         let record = ChunkRecord { state: ChunkState::Open, ..sealed(&[1, 2]) };
         let short = report(1, false, false);
-        let alive = set(&[1, 2, 3]);
+        let alive = live(&[1, 2, 3]);
         assert_eq!(examine(NodeId(1), &short, Some(&record), &alive), Action::None);
         assert_eq!(examine(NodeId(3), &short, Some(&record), &alive), Action::Delete);
         let damaged = report(1, false, true);
@@ -259,7 +299,7 @@ mod tests {
     fn a_copy_replaces_a_dead_replica_when_there_is_somewhere_to_go() {
         let record = sealed(&[1, 2, 3]);
         let find = |alive: &[u64], candidates: &[u64]| {
-            repair(CHUNK, &record, &set(alive), &nodes(candidates))
+            repair(CHUNK, &record, &live(alive), &nodes(candidates))
         };
         assert_eq!(find(&[1, 2, 3, 4], &[4]), None, "it has enough");
         assert_eq!(find(&[1, 2], &[1, 2]), None, "no node is without a replica");
@@ -271,8 +311,34 @@ mod tests {
 
     #[test]
     fn a_chunk_with_two_replicas_gets_a_third() {
-        let found = repair(CHUNK, &sealed(&[1, 2]), &set(&[1, 2, 3]), &nodes(&[3])).unwrap();
+        let found = repair(CHUNK, &sealed(&[1, 2]), &live(&[1, 2, 3]), &nodes(&[3])).unwrap();
         assert_eq!((found.target, found.instead_of), (NodeId(3), None));
+    }
+
+    #[test]
+    fn replicas_on_leaving_nodes_are_made_anew_from_them_and_then_let_go() {
+        let record = sealed(&[1, 4, 5]);
+        let all = [1, 2, 3, 4, 5];
+        let found = repair(CHUNK, &record, &leaving(&all, &[4, 5]), &nodes(&[2, 3])).unwrap();
+        assert_eq!((found.target, found.instead_of), (NodeId(2), Some(NodeId(4))));
+        assert_eq!(found.sources, nodes(&[1, 4, 5]), "they can still be read");
+        let found = repair(CHUNK, &record, &leaving(&[1, 2, 3, 4], &[4, 5]), &nodes(&[2])).unwrap();
+        assert_eq!(found.instead_of, Some(NodeId(5)), "a dead one goes first");
+        assert_eq!(surplus(&record, &leaving(&all, &[4, 5])), None, "there is one copy without");
+        let moved = sealed(&[1, 2, 3]);
+        assert_eq!(repair(CHUNK, &moved, &leaving(&all, &[4, 5]), &nodes(&[])), None);
+        let left = report(100, true, false);
+        let action = examine(NodeId(4), &left, Some(&moved), &leaving(&all, &[4, 5]));
+        assert_eq!(action, Action::Delete);
+    }
+
+    #[test]
+    fn a_leaving_replica_is_let_go_when_as_many_stay_as_there_are_nodes() {
+        let record = sealed(&[1, 2, 3]);
+        assert_eq!(surplus(&record, &leaving(&[1, 2, 3], &[3])), Some(NodeId(3)));
+        assert_eq!(surplus(&record, &leaving(&[1, 3], &[3])), Some(NodeId(3)));
+        assert_eq!(surplus(&record, &leaving(&[1, 2, 3], &[1, 2, 3])), None, "nobody stays");
+        assert_eq!(surplus(&record, &live(&[1, 2, 3])), None);
     }
 
     #[test]

@@ -100,8 +100,8 @@ impl Master {
         let reported = page.map_or_else(Vec::new, |page| page.replicas);
         for report in damaged.iter().chain(&reported) {
             let record = Query(&view).chunk(report.chunk)?;
-            let alive = self.alive(term);
-            let action = plan::examine(node, report, record.as_ref(), &alive);
+            let nodes = self.nodes(term);
+            let action = plan::examine(node, report, record.as_ref(), &nodes);
             let version = record.map_or(report.version, |record| record.version);
             let at = At { chunk: report.chunk, version };
             self.act(term, node, at, action, report.damaged).await?;
@@ -110,12 +110,9 @@ impl Master {
     }
 
     /// The nodes that host the namespace: each has a chunkserver, heard of or not.
-    pub(super) fn voters(&self) -> BTreeSet<NodeId> {
-        self.0.commands.group().status().voters
-    }
-
-    fn alive(&self, term: u64) -> BTreeSet<NodeId> {
-        self.state(term).servers.alive(self.now())
+    pub(super) fn hosts(&self) -> BTreeSet<NodeId> {
+        let status = self.0.commands.group().status();
+        status.voters.into_iter().chain(status.learners).collect()
     }
 
     async fn act(
@@ -220,7 +217,7 @@ impl Master {
             damaged: true,
         };
         let report = found.unwrap_or(nothing);
-        let action = plan::examine(node, &report, Some(&record), &self.alive(term));
+        let action = plan::examine(node, &report, Some(&record), &self.nodes(term));
         self.act(term, node, at, action, report.damaged).await
     }
 
@@ -249,19 +246,23 @@ impl Master {
             return Ok(());
         }
         let view = self.0.commands.view().await?;
-        let alive = self.alive(term);
+        let nodes = self.nodes(term);
         let mut needed: Vec<(usize, Repair)> = Vec::new();
-        for chunk in self.suspects(term, &view, &alive)? {
+        for chunk in self.suspects(term, &view, &nodes)? {
             let Some(record) = Query(&view).chunk(chunk)? else { continue };
-            let state = self.state(term);
-            if state.repair.copying.contains(&chunk) {
-                continue;
-            }
-            let has_one = record.replicas.iter().copied().collect();
-            let candidates = state.servers.candidates(now, &has_one);
-            drop(state);
-            if let Some(repair) = plan::repair(chunk, &record, &alive, &candidates) {
+            let has_one: BTreeSet<_> = record.replicas.iter().copied().collect();
+            let candidates = {
+                let state = self.state(term);
+                if state.repair.copying.contains(&chunk) {
+                    continue;
+                }
+                state.servers.candidates(now, &(&has_one | &nodes.leaving))
+            };
+            if let Some(repair) = plan::repair(chunk, &record, &nodes, &candidates) {
                 needed.push((repair.sources.len(), repair));
+            } else if let Some(node) = plan::surplus(&record, &nodes) {
+                let version = record.version;
+                self.0.commands.run(&Command::DropReplica { chunk, version, node }).await?;
             }
         }
         needed.sort_by_key(|(live, repair)| (*live, repair.chunk));
@@ -273,24 +274,24 @@ impl Master {
     }
 
     /// Chunks that may have too few live replicas: a page of those whose records say so, and of
-    /// those on each dead node.
+    /// those on each node that is dead or leaves.
     fn suspects(
         &self,
         term: u64,
         view: &SpaceView,
-        alive: &BTreeSet<NodeId>,
+        nodes: &plan::Nodes,
     ) -> Result<Vec<ChunkId>, FilesError> {
         let query = Query(view);
         let mut suspects = Vec::new();
-        for replicas in 1..CHUNK_REPLICAS.min(alive.len()) {
+        for replicas in 1..nodes.wanted() {
             let cursor = self.state(term).repair.wanting.get(&replicas).copied().flatten();
             let page = query.chunks_wanting(replicas, cursor, PAGE)?;
             self.state(term).repair.wanting.insert(replicas, next_cursor(&page));
             suspects.extend(page);
         }
-        let dead = self.state(term).servers.members(&self.voters());
-        let dead = dead.into_iter().filter(|node| !alive.contains(node));
-        for node in dead {
+        let known = self.state(term).servers.members(&self.hosts());
+        let lost = known.difference(&nodes.alive).chain(&nodes.leaving).copied();
+        for node in lost.collect::<BTreeSet<_>>() {
             let cursor = self.state(term).repair.dead.get(&node).copied().flatten();
             let page = query.chunks_on(node, cursor, PAGE)?;
             self.state(term).repair.dead.insert(node, next_cursor(&page));
@@ -377,10 +378,11 @@ impl Master {
         let counters = query.counters()?;
         let (servers, repairs) = {
             let state = self.state(term);
-            (state.servers.usage(&self.voters(), self.now()), state.repair.copying.len())
+            (state.servers.usage(&self.hosts(), self.now()), state.repair.copying.len())
         };
-        let alive = self.alive(term);
-        let wanted = CHUNK_REPLICAS.min(servers.len());
+        let nodes = self.nodes(term);
+        let wanted = servers.iter().filter(|server| !nodes.leaving.contains(&server.node)).count();
+        let wanted = wanted.min(CHUNK_REPLICAS);
         let mut weak = BTreeMap::new();
         for replicas in 1..wanted {
             for chunk in query.chunks_wanting(replicas, None, COUNTED_MAX)? {
@@ -388,15 +390,18 @@ impl Master {
             }
         }
         let dead = servers.iter().filter(|server| !server.alive).map(|server| server.node);
-        for node in dead {
-            for chunk in query.chunks_on(node, None, COUNTED_MAX)? {
-                weak.insert(chunk, ());
+        let mut leaving = BTreeMap::new();
+        for node in dead.chain(nodes.leaving.iter().copied()) {
+            let chunks = query.chunks_on(node, None, COUNTED_MAX)?;
+            if nodes.leaving.contains(&node) {
+                leaving.insert(node, chunks.len() as u64);
             }
+            weak.extend(chunks.into_iter().map(|chunk| (chunk, ())));
         }
         let (mut under, mut unavailable) = (0, 0);
         for chunk in weak.into_keys() {
             let Some(record) = query.chunk(chunk)? else { continue };
-            let live = record.replicas.iter().filter(|node| alive.contains(node)).count();
+            let live = record.replicas.iter().filter(|node| nodes.alive.contains(node)).count();
             under += u64::from(live < wanted);
             unavailable += u64::from(live == 0);
         }
@@ -410,6 +415,7 @@ impl Master {
             chunks_under_replicated: under,
             chunks_unavailable: unavailable,
             repairs_running: repairs as u64,
+            leaving,
             servers,
         })
     }

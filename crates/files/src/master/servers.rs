@@ -78,17 +78,19 @@ impl Servers {
         &self,
         now: u64,
         writer: NodeId,
+        without: &BTreeSet<NodeId>,
         wanted: usize,
         needed: usize,
     ) -> Result<Vec<NodeId>, NoPlace> {
-        let mut chosen = self.candidates(now, &BTreeSet::new());
+        let mut chosen = self.candidates(now, without);
         chosen.sort_by_key(|node| *node != writer);
         chosen.truncate(wanted);
         if chosen.len() >= needed {
             return Ok(chosen);
         }
-        let usable = |server: &Server| server.is_alive(now) && !server.suspect;
-        let alive: Vec<_> = self.0.iter().filter(|(_, server)| usable(server)).collect();
+        let usable =
+            |node: &NodeId, server: &Server| server.is_usable(now) && !without.contains(node);
+        let alive: Vec<_> = self.0.iter().filter(|(node, server)| usable(node, server)).collect();
         if alive.len() < needed {
             return Err(NoPlace::TooFew { alive: alive.len(), needed });
         }
@@ -99,7 +101,7 @@ impl Servers {
     /// Nodes where a chunk could go, best first.
     pub(super) fn candidates(&self, now: u64, without: &BTreeSet<NodeId>) -> Vec<NodeId> {
         let usable = |node: &NodeId, server: &Server| {
-            server.is_alive(now) && !server.suspect && server.has_space() && !without.contains(node)
+            server.is_usable(now) && server.has_space() && !without.contains(node)
         };
         let mut usable: Vec<_> =
             self.0.iter().filter(|(node, server)| usable(node, server)).collect();
@@ -143,6 +145,10 @@ impl Server {
         self.heard_ms > 0 && now.saturating_sub(self.heard_ms) < DEAD_AFTER_MS
     }
 
+    fn is_usable(&self, now: u64) -> bool {
+        self.is_alive(now) && !self.suspect
+    }
+
     /// Room for its open chunks and one more.
     fn has_space(&self) -> bool {
         let spoken_for = (self.open.len() as u64 + 1) * CHUNK_BYTES_MAX;
@@ -181,22 +187,35 @@ mod tests {
     #[test]
     fn the_writer_comes_first_and_then_the_emptiest() {
         let servers = servers(&[2 * GIB, 4 * GIB, 8 * GIB, 16 * GIB]);
-        assert_eq!(servers.place(2, NodeId(1), 3, 2), Ok(nodes(&[1, 4, 3])));
-        assert_eq!(servers.place(2, NodeId(9), 3, 2), Ok(nodes(&[4, 3, 2])));
+        assert_eq!(servers.place(2, NodeId(1), &BTreeSet::new(), 3, 2), Ok(nodes(&[1, 4, 3])));
+        assert_eq!(servers.place(2, NodeId(9), &BTreeSet::new(), 3, 2), Ok(nodes(&[4, 3, 2])));
     }
 
     #[test]
     fn dead_suspect_and_full_servers_get_no_chunks() {
         let mut servers = servers(&[GIB, GIB, 100 << 20]);
-        assert_eq!(servers.place(2, NodeId(3), 3, 2), Ok(nodes(&[1, 2])));
+        assert_eq!(servers.place(2, NodeId(3), &BTreeSet::new(), 3, 2), Ok(nodes(&[1, 2])));
         servers.suspect(NodeId(2));
         let too_few = NoPlace::TooFew { alive: 1, needed: 2 };
         servers.heard(NodeId(3), 1 + DEAD_AFTER_MS, (8 * GIB, 0, 0));
-        assert_eq!(servers.place(1 + DEAD_AFTER_MS, NodeId(3), 3, 2), Err(too_few));
+        assert_eq!(
+            servers.place(1 + DEAD_AFTER_MS, NodeId(3), &BTreeSet::new(), 3, 2),
+            Err(too_few)
+        );
         servers.heard(NodeId(3), 1, (0, 0, 0));
         servers.heard(NodeId(2), 1, (0, 0, 0));
         let full = NoPlace::NoSpace { full: nodes(&[2, 3]) };
-        assert_eq!(servers.place(2, NodeId(3), 3, 2), Err(full));
+        assert_eq!(servers.place(2, NodeId(3), &BTreeSet::new(), 3, 2), Err(full));
+    }
+
+    #[test]
+    fn leaving_servers_get_no_chunks() {
+        let servers = servers(&[GIB, GIB, GIB]);
+        let leaving = [NodeId(1)].into();
+        assert_eq!(servers.place(2, NodeId(1), &leaving, 3, 2), Ok(nodes(&[2, 3])));
+        let leaving = [NodeId(1), NodeId(2)].into();
+        let too_few = NoPlace::TooFew { alive: 1, needed: 2 };
+        assert_eq!(servers.place(2, NodeId(1), &leaving, 3, 2), Err(too_few));
     }
 
     #[test]
@@ -211,8 +230,8 @@ mod tests {
     fn open_chunks_are_spread() {
         let mut servers = servers(&[8 * GIB, 8 * GIB, 8 * GIB, 8 * GIB]);
         servers.opened(ChunkId(1), &nodes(&[1, 2]));
-        assert_eq!(servers.place(2, NodeId(9), 2, 1), Ok(nodes(&[3, 4])));
+        assert_eq!(servers.place(2, NodeId(9), &BTreeSet::new(), 2, 1), Ok(nodes(&[3, 4])));
         servers.closed(ChunkId(1));
-        assert_eq!(servers.place(2, NodeId(9), 2, 1), Ok(nodes(&[1, 2])));
+        assert_eq!(servers.place(2, NodeId(9), &BTreeSet::new(), 2, 1), Ok(nodes(&[1, 2])));
     }
 }

@@ -123,6 +123,13 @@ impl Cluster {
         self.nodes[node as usize - 1].as_ref().expect("the node runs")
     }
 
+    /// Tells every running node which ones leave.
+    pub(crate) fn set_leaving(&self, nodes: &[u64]) {
+        for node in self.nodes.iter().flatten() {
+            node.files.set_leaving(nodes.iter().copied().map(NodeId).collect());
+        }
+    }
+
     pub(crate) fn files(&self, node: u64) -> LocalFiles {
         self.node(node).files.files()
     }
