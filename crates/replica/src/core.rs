@@ -2,19 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use onefold_raft::Membership;
-use onefold_table::{Batch, Space, SpaceView, TableError};
+use onefold_table::SpaceView;
 use onefold_transport::Peers;
 use onefold_types::{GroupId, LogIndex, NodeId, Term};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::chores::Chores;
 use crate::inbox::Inbox;
-use crate::records::{self, Generation, Root, encode};
 use crate::snapshot::Transfers;
+use crate::state::{Generations, GroupState};
 use crate::{GroupStatus, HostConfig, HostError, Leadership, MemberProgress, ReadError, Role};
 
 /// What everything in one host shares.
@@ -63,12 +63,8 @@ pub(crate) type ForwardedRead = oneshot::Sender<Result<LogIndex, ReadError>>;
 pub(crate) struct GroupCell {
     pub(crate) id: GroupId,
     pub(crate) node: NodeId,
-    /// The group's whole space in the table.
-    pub(crate) space: Space,
-    /// Changed only under its lock, and written to the table before it is changed.
-    root: Mutex<Root>,
-    /// The state machine's part of the current generation.
-    machine_space: RwLock<Space>,
+    /// The state in the table.
+    pub(crate) generations: Arc<Generations>,
     pub(crate) applied: watch::Sender<LogIndex>,
     pub(crate) leadership: watch::Sender<Leadership>,
     pub(crate) progress: Progress,
@@ -100,21 +96,15 @@ pub(crate) struct Progress {
 
 impl GroupCell {
     pub(crate) fn new(
-        id: GroupId,
         node: NodeId,
-        space: Space,
-        root: Root,
-        state: &records::State,
+        state: &GroupState,
         forwarded_reads: mpsc::Sender<ForwardedRead>,
     ) -> Self {
-        let machine_space = RwLock::new(machine_space(&space, root.current));
         Self {
-            id,
+            id: state.id(),
             node,
-            space,
-            root: Mutex::new(root),
-            machine_space,
-            applied: watch::Sender::new(state.applied),
+            generations: state.generations().clone(),
+            applied: watch::Sender::new(state.applied()),
             leadership: watch::Sender::new(Leadership::default()),
             progress: Progress::default(),
             members: Mutex::default(),
@@ -125,52 +115,7 @@ impl GroupCell {
 
     /// What the state machine sees of the state, as it is now.
     pub(crate) fn view(&self) -> SpaceView {
-        self.machine_space.read().unwrap_or_else(PoisonError::into_inner).snapshot()
-    }
-
-    /// The generation that is the state.
-    pub(crate) fn current_generation(&self) -> Generation {
-        lock(&self.root).current
-    }
-
-    /// A number for a snapshot that is to be staged.
-    pub(crate) fn new_generation(&self) -> Result<Generation, TableError> {
-        let mut root = lock(&self.root);
-        let newest = root.newest.next();
-        self.write_root(&mut root, |root| root.newest = newest)?;
-        Ok(newest)
-    }
-
-    /// Makes a staged generation the state, durably. Gives the one that it replaces.
-    pub(crate) fn install(
-        &self,
-        generation: Generation,
-        mark: &onefold_raft::SnapshotMark,
-    ) -> Result<Generation, TableError> {
-        let mut root = lock(&self.root);
-        let replaced = root.current;
-        self.write_root(&mut root, |root| {
-            root.current = generation;
-            root.installed = Some(mark.clone());
-        })?;
-        self.space.table().sync()?;
-        let mut space = self.machine_space.write().unwrap_or_else(PoisonError::into_inner);
-        *space = machine_space(&self.space, generation);
-        Ok(replaced)
-    }
-
-    fn write_root(
-        &self,
-        root: &mut Root,
-        change: impl FnOnce(&mut Root),
-    ) -> Result<(), TableError> {
-        let mut changed = root.clone();
-        change(&mut changed);
-        let mut batch = Batch::new();
-        batch.put(records::ROOT, encode(&changed));
-        self.space.write(batch)?;
-        *root = changed;
-        Ok(())
+        self.generations.view()
     }
 
     /// Replaces what handles see of the members.
@@ -278,11 +223,6 @@ const fn role_from(number: u8) -> Role {
         3 => Role::Leader,
         _ => Role::Follower,
     }
-}
-
-/// The state machine's part of a generation.
-pub(crate) fn machine_space(space: &Space, generation: Generation) -> Space {
-    records::generation_space(space, generation).inner(records::MACHINE)
 }
 
 /// Locks; a thread that panicked with the lock has stopped the host already.

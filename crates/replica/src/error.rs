@@ -306,6 +306,20 @@ pub enum HostError {
         /// What the table has applied.
         applied: LogIndex,
     },
+    /// The table lost the state, the log no longer has what made it, and there is nobody to get it
+    /// from.
+    #[error(
+        "group {group}: the table has applied index {applied}, but the log begins after {first} \
+         and no other node votes in the group; restore the table and the log from one copy"
+    )]
+    StateLost {
+        /// The group.
+        group: GroupId,
+        /// What the table has applied.
+        applied: LogIndex,
+        /// The first entry of the log.
+        first: LogIndex,
+    },
     /// What log and table hold of a group contradicts itself, which no crash of this program causes.
     #[error("group {group} cannot start from this data folder: {source}")]
     Restore {

@@ -17,8 +17,8 @@ use crate::core::{Core, lock};
 use crate::start::{Started, start};
 use crate::wire::{ChangeMembership, MESSAGES, Propose, ReadIndex};
 use crate::{
-    ChangeError, Group, GroupStatus, HostConfig, HostError, ProposeError, ReadError, StateMachine,
-    change, driver, propose, read, snapshot,
+    ChangeError, Group, GroupStatus, HostConfig, HostError, ProposeError, ReadError,
+    SnapshotMetrics, StateMachine, change, driver, propose, read, snapshot,
 };
 
 /// A group that a node hosts.
@@ -144,6 +144,11 @@ impl Host {
     /// What this node knows of each of its groups, in the order of their numbers.
     pub fn status(&self) -> Vec<GroupStatus> {
         self.core.groups.values().map(|cell| cell.status()).collect()
+    }
+
+    /// What this node's transfers of snapshots amount to since it was started.
+    pub fn snapshot_metrics(&self) -> SnapshotMetrics {
+        self.core.transfers.metrics()
     }
 
     /// Becomes `Some` when the host stopped because log, table or a thread failed. It serves nothing

@@ -17,7 +17,6 @@
 mod apply;
 mod change;
 mod chores;
-mod command;
 mod config;
 mod core;
 mod driver;
@@ -31,10 +30,9 @@ mod machine;
 mod persist;
 mod propose;
 mod read;
-mod records;
-mod sessions;
 mod snapshot;
 mod start;
+pub mod state;
 mod status;
 mod wire;
 
@@ -44,5 +42,6 @@ pub use group::{Consistency, Group, Leadership, SessionTag};
 pub use host::{Formation, GroupSpec, Host};
 pub use machine::{Apply, StateMachine};
 pub use onefold_raft::MembershipChange;
-pub use sessions::{SESSION_ANSWERS_MAX, SESSION_IDLE_MS_MIN, SESSIONS_MAX};
+pub use snapshot::SnapshotMetrics;
+pub use state::sessions::{SESSION_ANSWERS_MAX, SESSION_IDLE_MS_MIN, SESSIONS_MAX};
 pub use status::{GroupStatus, MemberProgress, ProgressMode, Role};

@@ -6,7 +6,8 @@ use onefold_raft::{Entry, HardState, Membership, Payload, Persist, SnapshotMark}
 use onefold_types::GroupId;
 
 use crate::HostError;
-use crate::records::{decode, encode};
+use crate::state::Logged;
+use crate::state::records::{decode, encode};
 
 /// The kinds of entries in the log. Never used again for others.
 const EMPTY: u8 = 0;
@@ -48,25 +49,17 @@ pub(crate) fn bytes(writes: &[Write]) -> usize {
     writes.iter().map(|write| WRITE_OVERHEAD_BYTES + payload(write)).sum()
 }
 
-/// What the log held of a group, in the core's terms.
-#[derive(Debug, Default)]
-pub(crate) struct Stored {
-    pub(crate) hard_state: HardState,
-    pub(crate) snapshot: Option<SnapshotMark>,
-    pub(crate) entries: Vec<Entry>,
-}
-
 /// Translates what the log held of a group.
 ///
 /// # Errors
 /// When a record was written by a newer program.
-pub(crate) fn stored(group: GroupId, state: GroupState) -> Result<Stored, HostError> {
+pub(crate) fn stored(group: GroupId, state: GroupState) -> Result<Logged, HostError> {
     let hard_state = state.hard_state.unwrap_or_default();
     let hard_state =
         HardState { term: hard_state.term, vote: hard_state.vote, commit: hard_state.commit };
     let snapshot = state.snapshot.map(|mark| mark_of(group, mark)).transpose()?;
     let entries = state.entries.into_iter().map(|entry| entry_of(group, entry));
-    Ok(Stored { hard_state, snapshot, entries: entries.collect::<Result<_, _>>()? })
+    Ok(Logged { hard_state, snapshot, entries: entries.collect::<Result<_, _>>()? })
 }
 
 fn mark_of(group: GroupId, stored: onefold_log::SnapshotMark) -> Result<SnapshotMark, HostError> {

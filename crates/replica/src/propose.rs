@@ -8,9 +8,9 @@ use onefold_types::{NodeId, Timestamp};
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
-use crate::command::seal;
 use crate::core::{Core, GroupCell};
 use crate::inbox::Proposal;
+use crate::state::seal_command;
 use crate::wire::{self, ProposeRequest, milliseconds};
 use crate::{Leadership, ProposeError, SessionTag};
 
@@ -164,7 +164,7 @@ pub(crate) async fn here(
 ) -> Result<Bytes, ProposeError> {
     let group = cell.id;
     let (reply, answer) = oneshot::channel();
-    let command = seal(now(), session, command)?;
+    let command = seal_command(now(), session, command)?;
     core.inbox.propose(Proposal { group, command, reply })?;
     match timeout_at(until, answer).await {
         Ok(Ok(answer)) => answer,

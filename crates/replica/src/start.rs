@@ -8,8 +8,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use onefold_log::{Log, Recovered};
-use onefold_raft::{HardState, Membership, Raft, Restored, SnapshotMark};
-use onefold_table::{Batch, Space, Table};
+use onefold_raft::{Membership, Raft};
+use onefold_table::{Space, Table};
 use onefold_transport::Peers;
 use onefold_types::{GroupId, LogIndex};
 use tokio::sync::watch;
@@ -19,10 +19,10 @@ use crate::chores::{self, Chores};
 use crate::core::{Core, GroupCell};
 use crate::driver::{Driver, Seat};
 use crate::inbox::Inbox;
-use crate::persist::{Stored, stored};
-use crate::records::{self, ROOT, Root, encode, generation_space, read_root, read_state};
-use crate::snapshot::Transfers;
-use crate::{Formation, GroupSpec, HostConfig, HostError, StateMachine, forward};
+use crate::persist::stored;
+use crate::snapshot::{self, Transfers};
+use crate::state::{Generations, GroupState, Logged};
+use crate::{Formation, GroupSpec, HostConfig, HostError, forward};
 
 /// A host that was just started: what it shares, and its threads.
 pub(crate) struct Started {
@@ -35,8 +35,7 @@ struct Restoring {
     cell: Arc<GroupCell>,
     raft: Raft,
     logged: Vec<(LogIndex, usize)>,
-    state: records::State,
-    machine: Box<dyn StateMachine>,
+    state: GroupState,
 }
 
 /// Recovers every group and starts the threads.
@@ -80,7 +79,7 @@ pub(crate) fn start(
         failure: watch::Sender::new(None),
         config,
     });
-    wipe_leftovers(&core)?;
+    snapshot::resume(&core)?;
     let threads = start_threads(&core, log, &table, groups);
     if let Err(error) = &threads {
         core.fail(error.clone());
@@ -94,81 +93,39 @@ fn restore(
     peers: &Peers,
     runtime: &tokio::runtime::Handle,
     spec: GroupSpec,
-    found: Option<Stored>,
+    found: Option<Logged>,
 ) -> Result<Restoring, HostError> {
     let GroupSpec { id, formed, election_rank, state_machine } = spec;
     let space = Space::new(table.clone(), id);
-    let root = match read_root(id, &space)? {
-        Some(root) => root,
-        None => form(&space, formed)?,
+    let formed = match formed {
+        Formation::Founders(voters) => Membership::of_voters(voters),
+        Formation::Joining => Membership::default(),
     };
-    let mut state = read_state(id, &generation_space(&space, root.current))?;
-    if state.membership.is_empty() {
-        state.membership.clone_from(&root.formed);
-    }
-    if found.is_none() && state.applied > LogIndex::ZERO {
-        return Err(HostError::LogLost { group: id, applied: state.applied });
-    }
-    let Stored { hard_state, snapshot, entries } = found.unwrap_or_default();
-    let restored = Restored {
-        // The table holds nothing but committed entries.
-        hard_state: HardState { commit: hard_state.commit.max(state.applied), ..hard_state },
-        snapshot: latest_mark(&root, snapshot),
-        applied: state.applied,
-        entries,
-    };
+    let generations = Generations::open(id, space, &formed)?;
+    let state = GroupState::open(Arc::new(generations), state_machine)?;
+    let restored = state.restored(found)?;
     let logged: Vec<_> =
         restored.entries.iter().map(|entry| (entry.index, entry.bytes())).collect();
     let raft = Raft::new(config.raft(id, election_rank, seed()), restored)
         .map_err(|source| HostError::Restore { group: id, source })?;
+    let (applied, first) = (state.applied(), raft.first_index());
+    if applied.next() < first && raft.membership().voters == BTreeSet::from([config.node]) {
+        return Err(HostError::StateLost { group: id, applied, first });
+    }
     let kept = raft.first_index()..=raft.last_index();
     let logged = logged.into_iter().filter(|(index, _)| kept.contains(index)).collect();
 
     let (forwarded, waiting) = forward::queue(config.limits.reads_waiting_max);
-    let cell = GroupCell::new(id, config.node, space, root, &state, forwarded);
+    let cell = GroupCell::new(config.node, &state, forwarded);
     let cell = Arc::new(cell);
     let leadership = cell.leadership.subscribe();
     runtime.spawn(forward::run(id, config.node, peers.clone(), leadership, waiting));
-    Ok(Restoring { cell, raft, logged, state, machine: state_machine })
-}
-
-/// The point from which the log goes on. A crash may have come after a snapshot was installed in the
-/// table and before the log learned of it.
-fn latest_mark(root: &Root, logged: Option<SnapshotMark>) -> SnapshotMark {
-    let marks = logged.into_iter().chain(root.installed.clone());
-    let latest = marks.max_by_key(|mark| mark.index);
-    latest.unwrap_or_else(|| SnapshotMark::initial(root.formed.clone()))
-}
-
-/// A group that the table does not know yet.
-fn form(space: &Space, formed: Formation) -> Result<Root, HostError> {
-    let members = match formed {
-        Formation::Founders(voters) => Membership::of_voters(voters),
-        Formation::Joining => Membership::default(),
-    };
-    let root = Root { formed: members, ..Root::default() };
-    let mut batch = Batch::new();
-    batch.put(ROOT, encode(&root));
-    space.write(batch)?;
-    Ok(root)
+    Ok(Restoring { cell, raft, logged, state })
 }
 
 /// Different on each start: elections that were drawn once are not drawn again.
 fn seed() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_micros() as u64)
-}
-
-/// Removes what transfers that a crash ended have left.
-fn wipe_leftovers(core: &Core) -> Result<(), HostError> {
-    for (&group, cell) in &core.groups {
-        let current = cell.current_generation();
-        for generation in chores::generations(&cell.space)? {
-            if generation != current {
-                core.chores.wipe(group, generation);
-            }
-        }
-    }
-    Ok(())
 }
 
 fn start_threads(
@@ -182,10 +139,9 @@ fn start_threads(
     replicas.resize_with(count, BTreeMap::new);
     let mut seats = Vec::new();
     for (place, group) in groups.into_iter().enumerate() {
-        let Restoring { cell, raft, logged, state, machine } = group;
+        let Restoring { cell, raft, logged, state } = group;
         let applier = place % count;
-        let replica = Replica::new(cell.clone(), machine, state)?;
-        replicas[applier].insert(cell.id, replica);
+        replicas[applier].insert(cell.id, Replica { cell: cell.clone(), state });
         seats.push(Seat { cell, raft, applier, logged });
     }
     let mut threads = Vec::new();

@@ -6,6 +6,7 @@ use onefold_transport::{Method, MethodId, RemoteCode, RemoteError};
 use onefold_types::{GroupId, LogIndex, NodeId};
 use serde::{Deserialize, Serialize};
 
+use crate::state::{Position, SnapshotTotal};
 use crate::{ChangeError, ProposeError, ReadError, SessionTag};
 
 /// The one-way message that carries Raft messages of any groups.
@@ -111,15 +112,15 @@ pub(crate) struct SnapshotBeginRequest {
     pub(crate) group: GroupId,
     /// What it covers.
     pub(crate) mark: SnapshotMark,
-    /// Names the transfer.
+    /// Names the export that the pieces come from.
     pub(crate) transfer: u64,
 }
 
-/// Whether the pieces are wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Whether pieces are wanted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum SnapshotBegun {
-    /// Send them.
-    Send,
+    /// Send them from here on.
+    Send(Position),
     /// A snapshot with this mark is staged already.
     Staged,
 }
@@ -144,14 +145,6 @@ pub(crate) struct SnapshotPieceRequest {
     pub(crate) crc32c: u32,
     /// Set on the last one: what all pieces together hold.
     pub(crate) end: Option<SnapshotTotal>,
-}
-
-/// What all pieces of a snapshot hold.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct SnapshotTotal {
-    pub(crate) pairs: u64,
-    /// Of keys and values.
-    pub(crate) bytes: u64,
 }
 
 impl Method for SnapshotPiece {

@@ -232,7 +232,7 @@ async fn a_table_without_its_log_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_compacted_log_without_its_table_is_refused() {
+async fn a_compacted_log_without_its_table_is_refused_when_nobody_else_has_the_state() {
     let limits = Limits {
         compact_after_entries: 100,
         keep_entries: 10,
@@ -247,7 +247,7 @@ async fn a_compacted_log_without_its_table_is_refused() {
     cluster.stop(NodeId(1)).await;
     std::fs::remove_dir_all(cluster.folder(0).join("table")).expect("the table is closed");
     let refused = cluster.try_restart(NodeId(1)).await;
-    assert!(matches!(refused, Err(HostError::Restore { .. })), "{refused:?}");
+    assert!(matches!(refused, Err(HostError::StateLost { .. })), "{refused:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,19 +2,30 @@
 //!
 //! ```text
 //!   leader                                            follower
-//!   table snapshot ── begin (mark) ─────────────────▶ a fresh generation
-//!                  ── piece 0, 1, … (CRC-32C) ──────▶ written as they come
-//!                  ── last piece (totals) ──────────▶ verified, table synced: staged
+//!   pinned view ── begin (mark, transfer) ──────────▶ a fresh generation
+//!               ◀─ where the next piece begins ────── … or the one that a broken transfer left
+//!               ── piece n, n + 1, … (CRC-32C) ─────▶ written as they come, with the position
+//!               ── last piece (totals, hash) ───────▶ verified, table synced: staged
 //!   Raft: InstallSnapshot(mark) ────────────────────▶ root points to it: installed
 //! ```
 //!
-//! Pieces are numbered, so a lost answer costs one piece and not the transfer. Until the last step
-//! the follower keeps its old state, and a crash leaves nothing but a generation that the next start
-//! removes.
+//! What was acknowledged is not sent again: after a broken connection or a restart of the follower
+//! the leader begins again with the same view, which it keeps for a while, and goes on where the
+//! follower says. Until the last step the follower keeps its old state.
 
-mod pairs;
+mod metrics;
 mod receive;
 mod send;
 
-pub(crate) use receive::{Transfers, register};
+pub use metrics::SnapshotMetrics;
+pub(crate) use receive::{Transfers, register, resume};
 pub(crate) use send::send;
+
+use std::time::Duration;
+
+/// How long the leader keeps its view for a follower that takes no piece.
+const VIEW_KEPT_FOR: Duration = Duration::from_secs(60);
+
+/// A follower gives a transfer up when no piece came for this long: longer than the leader keeps the
+/// view that further pieces would come from.
+const GIVEN_UP_AFTER: Duration = Duration::from_secs(90);

@@ -1,7 +1,7 @@
 //! The follower's side of a transfer.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -9,22 +9,27 @@ use onefold_raft::SnapshotMark;
 use onefold_transport::{RemoteCode, RemoteError, Router};
 use onefold_types::GroupId;
 
-use super::pairs::{crc32c, parse};
+use super::metrics::Counts;
+use super::{GIVEN_UP_AFTER, SnapshotMetrics};
 use crate::HostError;
 use crate::core::{Core, GroupCell, lock};
-use crate::records::{Generation, generation_space};
+use crate::state::{Generation, Piece, PieceError, Staged, Staging};
 use crate::wire::{
     SnapshotBegin, SnapshotBeginRequest, SnapshotBegun, SnapshotPiece, SnapshotPieceRequest,
-    SnapshotTotal,
 };
 
 /// A transfer without a piece for this long is given up when another one needs its place.
 const STALLED_AFTER: Duration = Duration::from_secs(30);
 
-/// The snapshots that are coming in or wait to be installed: at most one for each group.
+/// Time between two looks for transfers that nobody goes on with.
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
+
+/// The snapshots that are coming in or wait to be installed, at most one for each group; and the
+/// counts of both directions.
 #[derive(Default)]
 pub(crate) struct Transfers {
     by_group: Mutex<BTreeMap<GroupId, Arc<Transfer>>>,
+    pub(super) counts: Counts,
 }
 
 /// One snapshot on its way.
@@ -38,34 +43,95 @@ struct Transfer {
 }
 
 struct Received {
-    next_piece: u64,
-    total: SnapshotTotal,
+    staging: Staging,
     last_piece_at: Instant,
-    /// Verified and durable.
-    is_staged: bool,
     /// Given up, or taken to be installed.
     is_over: bool,
+}
+
+impl Transfer {
+    fn new(staging: Staging) -> Self {
+        Self {
+            id: staging.transfer(),
+            mark: staging.mark().clone(),
+            generation: staging.generation(),
+            received: Mutex::new(Received {
+                staging,
+                last_piece_at: Instant::now(),
+                is_over: false,
+            }),
+        }
+    }
+
+    fn is_idle_for(&self, time: Duration) -> bool {
+        lock(&self.received).last_piece_at.elapsed() > time
+    }
 }
 
 impl Transfers {
     /// Takes the staged snapshot with this mark, to be installed. What else there is of the group
     /// stays: it is replaced by the next transfer.
-    pub(crate) fn take_staged(&self, group: GroupId, mark: &SnapshotMark) -> Option<Generation> {
+    pub(crate) fn take_staged(&self, group: GroupId, mark: &SnapshotMark) -> Option<Staged> {
         let mut by_group = lock(&self.by_group);
-        let transfer = by_group.get(&group)?;
+        let transfer = by_group.get(&group).filter(|transfer| transfer.mark == *mark)?;
         let mut received = lock(&transfer.received);
-        if transfer.mark != *mark || !received.is_staged {
-            return None;
-        }
+        let staged = received.staging.staged()?;
         received.is_over = true;
-        let generation = transfer.generation;
         drop(received);
         by_group.remove(&group);
-        Some(generation)
+        Some(staged)
+    }
+
+    /// The counts of both directions.
+    pub(crate) fn metrics(&self) -> SnapshotMetrics {
+        self.counts.metrics()
     }
 
     fn find(&self, group: GroupId, id: u64) -> Option<Arc<Transfer>> {
         lock(&self.by_group).get(&group).filter(|transfer| transfer.id == id).cloned()
+    }
+}
+
+/// Takes up the transfers that the end of the last process interrupted, if they can go on, and
+/// removes all else that transfers have left. From now on, those that nobody goes on with are given
+/// up in time.
+///
+/// # Errors
+/// When the table can't be read.
+pub(crate) fn resume(core: &Arc<Core>) -> Result<(), HostError> {
+    let mut by_group = lock(&core.transfers.by_group);
+    for (&group, cell) in &core.groups {
+        let applied = *cell.applied.borrow();
+        let has_room = by_group.len() < core.config.limits.snapshots_received_max;
+        let kept = cell.generations.interrupted()?;
+        let kept = kept.filter(|staging| has_room && staging.mark().index > applied);
+        let kept = kept.map(|staging| Arc::new(Transfer::new(staging)));
+        let current = cell.generations.current();
+        for generation in cell.generations.all()? {
+            let is_kept = kept.as_ref().is_some_and(|kept| kept.generation == generation);
+            if generation != current && !is_kept {
+                core.chores.wipe(group, generation);
+            }
+        }
+        by_group.extend(kept.map(|kept| (group, kept)));
+    }
+    core.runtime.spawn(sweep(Arc::downgrade(core)));
+    Ok(())
+}
+
+/// Gives up transfers that nobody goes on with, until the host is gone.
+async fn sweep(core: Weak<Core>) {
+    loop {
+        tokio::time::sleep(SWEEP_EVERY).await;
+        let Some(core) = core.upgrade() else { return };
+        if core.inbox.closed().is_some() {
+            return;
+        }
+        let swept = tokio::task::spawn_blocking(move || {
+            give_up_idle(&core, &mut lock(&core.transfers.by_group), GIVEN_UP_AFTER);
+        });
+        // Fails only when the runtime itself shuts down.
+        let _ = swept.await;
     }
 }
 
@@ -80,7 +146,7 @@ pub(crate) fn register(core: &Arc<Core>, router: &mut Router) {
     router.call::<SnapshotPiece, _, _>(move |_, request, body| {
         let core = host.clone();
         async move {
-            on_blocking_thread(move || piece(&core, &request, &body).map(|()| ((), Bytes::new())))
+            on_blocking_thread(move || piece(&core, request, body).map(|()| ((), Bytes::new())))
                 .await
         }
     });
@@ -102,26 +168,29 @@ fn begin(core: &Core, request: SnapshotBeginRequest) -> Result<SnapshotBegun, Re
     }
     let mut by_group = lock(&core.transfers.by_group);
     if let Some(before) = by_group.get(&group).cloned() {
-        let received = lock(&before.received);
-        if before.mark == mark && received.is_staged {
+        let mut received = lock(&before.received);
+        if before.mark == mark && received.staging.staged().is_some() {
             return Ok(SnapshotBegun::Staged);
+        }
+        if before.id == transfer && before.mark == mark {
+            received.last_piece_at = Instant::now();
+            let position = received.staging.position().clone();
+            if position.pieces > 0 {
+                core.transfers.counts.resumed.add(1);
+                tracing::info!(%group, pieces = position.pieces, "goes on receiving a snapshot");
+            }
+            return Ok(SnapshotBegun::Send(position));
         }
         drop(received);
         by_group.remove(&group);
         give_up(core, group, &before);
     }
     make_room(core, &mut by_group)?;
-    let generation = cell.new_generation().map_err(|error| failed(core, error.into()))?;
     tracing::info!(%group, index = %mark.index, "receiving a snapshot");
-    let received = Mutex::new(Received {
-        next_piece: 0,
-        total: SnapshotTotal::default(),
-        last_piece_at: Instant::now(),
-        is_staged: false,
-        is_over: false,
-    });
-    by_group.insert(group, Arc::new(Transfer { id: transfer, mark, generation, received }));
-    Ok(SnapshotBegun::Send)
+    let staging = cell.generations.stage(mark, transfer).map_err(|error| failed(core, error))?;
+    let position = staging.position().clone();
+    by_group.insert(group, Arc::new(Transfer::new(staging)));
+    Ok(SnapshotBegun::Send(position))
 }
 
 /// Gives up stalled transfers when there are as many as may be.
@@ -129,78 +198,73 @@ fn make_room(
     core: &Core,
     by_group: &mut BTreeMap<GroupId, Arc<Transfer>>,
 ) -> Result<(), RemoteError> {
-    let has_room =
-        |by_group: &BTreeMap<_, _>| by_group.len() < core.config.limits.snapshots_received_max;
-    if has_room(by_group) {
-        return Ok(());
+    let received_max = core.config.limits.snapshots_received_max;
+    if by_group.len() >= received_max {
+        give_up_idle(core, by_group, STALLED_AFTER);
     }
-    by_group.retain(|&group, transfer| {
-        let is_stalled = lock(&transfer.received).last_piece_at.elapsed() > STALLED_AFTER;
-        if is_stalled {
-            give_up(core, group, transfer);
-        }
-        !is_stalled
-    });
-    if has_room(by_group) {
+    if by_group.len() < received_max {
         return Ok(());
     }
     let message = "this node receives as many snapshots as it may; try again later";
     Err(RemoteError::new(RemoteCode::Overloaded, message))
 }
 
+fn give_up_idle(core: &Core, by_group: &mut BTreeMap<GroupId, Arc<Transfer>>, after: Duration) {
+    by_group.retain(|&group, transfer| {
+        let is_idle = transfer.is_idle_for(after);
+        if is_idle {
+            tracing::info!(%group, "gave up a snapshot that nobody goes on sending");
+            give_up(core, group, transfer);
+        }
+        !is_idle
+    });
+}
+
 fn give_up(core: &Core, group: GroupId, transfer: &Transfer) {
     lock(&transfer.received).is_over = true;
+    core.transfers.counts.given_up.add(1);
     core.chores.wipe(group, transfer.generation);
 }
 
-fn piece(core: &Core, request: &SnapshotPieceRequest, body: &Bytes) -> Result<(), RemoteError> {
-    let cell = hosted(core, request.group)?;
+fn piece(core: &Core, request: SnapshotPieceRequest, body: Bytes) -> Result<(), RemoteError> {
+    let SnapshotPieceRequest { group, transfer: id, number, crc32c, end } = request;
+    hosted(core, group)?;
     let gone = || RemoteError::new(RemoteCode::NotFound, "the transfer was given up; begin again");
-    let transfer = core.transfers.find(request.group, request.transfer).ok_or_else(gone)?;
+    let transfer = core.transfers.find(group, id).ok_or_else(gone)?;
     let mut received = lock(&transfer.received);
     if received.is_over {
         return Err(gone());
     }
-    if request.number.checked_add(1) == Some(received.next_piece) {
-        // Its answer was lost; it is here.
-        return Ok(());
-    }
-    if request.number != received.next_piece || received.is_staged {
-        let message = format!("piece {} is wanted, not {}", received.next_piece, request.number);
-        return Err(RemoteError::new(RemoteCode::Conflict, message));
-    }
-    if crc32c(body) != request.crc32c {
-        let message = format!("piece {} arrived damaged", request.number);
-        return Err(RemoteError::new(RemoteCode::Corrupt, message));
-    }
-    let malformed = || RemoteError::new(RemoteCode::Invalid, "the piece is malformed");
-    let (batch, total) = parse(body).ok_or_else(malformed)?;
-    let space = generation_space(&cell.space, transfer.generation);
-    space.write(batch).map_err(|error| failed(core, error.into()))?;
-    received.total.add(&total);
-    if let Some(end) = request.end {
-        if end != received.total {
-            let message = format!("the pieces hold {:?}, not {end:?}", received.total);
-            return Err(RemoteError::new(RemoteCode::Corrupt, message));
+    let before = received.staging.position().clone();
+    let error = match received.staging.piece(&Piece { number, crc32c, end, body }) {
+        Ok(()) => {
+            let total = received.staging.position().total;
+            received.last_piece_at = Instant::now();
+            let counts = &core.transfers.counts;
+            counts.pieces_received.add(received.staging.position().pieces - before.pieces);
+            counts.bytes_received.add(total.bytes - before.total.bytes);
+            return Ok(());
         }
-        stage(core, cell, &transfer)?;
-        received.is_staged = true;
-    }
-    received.next_piece += 1;
-    received.last_piece_at = Instant::now();
-    Ok(())
-}
-
-/// All pieces are there: the generation must be what was announced, and durable.
-fn stage(core: &Core, cell: &GroupCell, transfer: &Transfer) -> Result<(), RemoteError> {
-    let space = generation_space(&cell.space, transfer.generation);
-    let state = crate::records::read_state(cell.id, &space)
-        .map_err(|error| RemoteError::new(RemoteCode::Invalid, error.to_string()))?;
-    if state.mark() != transfer.mark {
-        let message = format!("the snapshot is of {:?}, not {:?}", state.mark(), transfer.mark);
-        return Err(RemoteError::new(RemoteCode::Invalid, message));
-    }
-    space.table().sync().map_err(|error| failed(core, error.into()))
+        Err(PieceError::Host(error)) => return Err(failed(core, error)),
+        Err(error) => error,
+    };
+    drop(received);
+    core.transfers.counts.pieces_refused.add(1);
+    tracing::warn!(%group, %error, "refused a piece of a snapshot");
+    let code = match error {
+        PieceError::OutOfOrder { .. } => RemoteCode::Conflict,
+        PieceError::Damaged { .. } => RemoteCode::Corrupt,
+        // Sent again it would be the same.
+        _ => {
+            let mut by_group = lock(&core.transfers.by_group);
+            if by_group.get(&group).is_some_and(|now| now.id == id) {
+                by_group.remove(&group);
+                give_up(core, group, &transfer);
+            }
+            RemoteCode::Invalid
+        }
+    };
+    Err(RemoteError::new(code, error.to_string()))
 }
 
 fn hosted(core: &Core, group: GroupId) -> Result<&Arc<GroupCell>, RemoteError> {

@@ -4,27 +4,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use onefold_raft::{SnapshotMark, SnapshotOutcome};
-use onefold_table::{KeyRange, SpaceView, TableError};
+use onefold_raft::SnapshotOutcome;
+use onefold_table::TableError;
 use onefold_transport::{CallError, Class, RemoteCode};
 use onefold_types::NodeId;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
-use super::pairs::{self, Piece, crc32c};
+use super::VIEW_KEPT_FOR;
 use crate::HostError;
 use crate::core::{Core, GroupCell};
 use crate::inbox::Event;
-use crate::records::{read_root, read_state};
+use crate::state::{Export, Piece, Position};
 use crate::wire::{
     SnapshotBegin, SnapshotBeginRequest, SnapshotBegun, SnapshotPiece, SnapshotPieceRequest,
-    SnapshotTotal,
 };
 
 /// How long one call may take: the follower writes a piece, or syncs its table.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
-/// Attempts to send one piece.
-const ATTEMPTS_MAX: u32 = 4;
-/// Pause before another attempt.
+/// Pause before another attempt with the same view.
 const PAUSE: Duration = Duration::from_millis(200);
 /// Pause after a failed transfer, so that a follower that refuses is not asked all the time.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
@@ -38,12 +36,50 @@ enum SendError {
     Host(#[from] HostError),
     #[error("the reading task failed: {0}")]
     Task(#[from] tokio::task::JoinError),
+    #[error("the follower has pieces that were not sent to it")]
+    UnknownPosition,
+    #[error("this node no longer leads the group")]
+    NotLeader,
 }
 
 impl From<TableError> for SendError {
     fn from(error: TableError) -> Self {
         Self::Host(error.into())
     }
+}
+
+impl SendError {
+    /// Whether another attempt with the same view may get further.
+    fn may_resume(&self) -> bool {
+        match self {
+            Self::Call(error) => error.remote_code().is_none_or(|code| {
+                matches!(
+                    code,
+                    RemoteCode::Corrupt
+                        | RemoteCode::Overloaded
+                        | RemoteCode::NotFound
+                        | RemoteCode::Unavailable
+                )
+            }),
+            Self::Host(_) | Self::Task(_) | Self::UnknownPosition | Self::NotLeader => false,
+        }
+    }
+}
+
+/// One state on its way to one follower.
+struct Sending<'a> {
+    core: &'a Core,
+    cell: &'a GroupCell,
+    to: NodeId,
+    export: Export,
+    /// Names the export.
+    transfer: u64,
+    /// After the last piece that was acknowledged.
+    acknowledged: Position,
+    /// After the last piece that was sent.
+    sent: Position,
+    /// When a piece was last acknowledged.
+    progressed: Instant,
 }
 
 /// Sends the present state of a group to a follower, and reports how that went.
@@ -53,98 +89,148 @@ pub(crate) async fn send(
     to: NodeId,
     permits: Arc<Semaphore>,
 ) {
-    let Ok(_permit) = permits.acquire().await else { return };
-    if core.inbox.closed().is_some() {
-        return;
-    }
     let group = cell.id;
-    let outcome = match stream(&core, &cell, to).await {
-        Ok(mark) => {
-            tracing::info!(%group, %to, index = %mark.index, "delivered a snapshot");
-            SnapshotOutcome::Delivered(mark)
-        }
-        Err(SendError::Host(error)) => {
-            core.fail(error);
-            return;
-        }
-        Err(error) => {
-            tracing::warn!(%group, %to, %error, "could not deliver a snapshot; trying again later");
-            tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
-            SnapshotOutcome::Failed
-        }
-    };
-    core.inbox.report(Event::SnapshotSent { group, to, outcome });
-}
-
-async fn stream(core: &Core, cell: &GroupCell, to: NodeId) -> Result<SnapshotMark, SendError> {
-    let group = cell.id;
-    // Root, state and data are of one moment.
-    let space = cell.space.snapshot();
-    let root = read_root(group, &space)?.unwrap_or_default();
-    let view = space.inner(&root.current.prefix());
-    let mark = read_state(group, &view)?.mark();
-
-    let transfer = random();
-    let begin = SnapshotBeginRequest { group, mark: mark.clone(), transfer };
-    let begun =
-        core.peers.call::<SnapshotBegin>(to, Class::Bulk, &begin, Bytes::new(), CALL_TIMEOUT);
-    if begun.await?.0 == SnapshotBegun::Staged {
-        return Ok(mark);
+    match deliver(&core, &cell, to, &permits).await {
+        Some(Ok(outcome)) => core.inbox.report(Event::SnapshotSent { group, to, outcome }),
+        Some(Err(error)) => core.fail(error),
+        None => {}
     }
-    let mut total = SnapshotTotal::default();
-    let mut rest = Some(KeyRange::all());
-    let mut number = 0;
-    while let Some(range) = rest {
-        let piece = read(&view, range, core.config.limits.snapshot_chunk_bytes).await?;
-        total.add(&piece.total);
-        let request = SnapshotPieceRequest {
-            group,
-            transfer,
-            number,
-            crc32c: crc32c(&piece.body),
-            end: piece.rest.is_none().then_some(total),
-        };
-        send_piece(core, to, &request, piece.body).await?;
-        rest = piece.rest;
-        number += 1;
-    }
-    Ok(mark)
 }
 
-async fn read(view: &SpaceView, range: KeyRange, bytes_max: usize) -> Result<Piece, SendError> {
-    let view = view.clone();
-    let piece = tokio::task::spawn_blocking(move || pairs::read(&view, range, bytes_max));
-    Ok(piece.await??)
-}
-
-async fn send_piece(
+/// Tries until the follower has everything, or takes nothing for too long; `None` when the host
+/// stops.
+async fn deliver(
     core: &Core,
+    cell: &GroupCell,
     to: NodeId,
-    request: &SnapshotPieceRequest,
-    body: Bytes,
-) -> Result<(), SendError> {
-    let mut attempt = 1;
+    permits: &Semaphore,
+) -> Option<Result<SnapshotOutcome, HostError>> {
+    let group = cell.id;
+    let mut sending: Option<Sending<'_>> = None;
     loop {
-        let call =
-            core.peers.call::<SnapshotPiece>(to, Class::Bulk, request, body.clone(), CALL_TIMEOUT);
-        let error = match call.await {
-            Ok(_) => return Ok(()),
-            Err(error) => error,
-        };
-        // A piece that arrived damaged may arrive well the next time; other answers stay the same.
-        let may_retry = match error.remote_code() {
-            Some(code) => matches!(code, RemoteCode::Corrupt | RemoteCode::Overloaded),
-            None => true,
-        };
-        if !may_retry || attempt == ATTEMPTS_MAX || core.inbox.closed().is_some() {
-            return Err(error.into());
+        // Not held between attempts: a follower that is gone must not keep others from theirs.
+        let permit = permits.acquire().await.ok()?;
+        if core.inbox.closed().is_some() {
+            return None;
         }
-        attempt += 1;
-        tokio::time::sleep(PAUSE).await;
+        let under_way = match &mut sending {
+            Some(sending) => sending,
+            // Not before there is a permit: the state is to be new.
+            None => match cell.generations.export() {
+                Ok(export) => sending.insert(Sending::new(core, cell, to, export)),
+                Err(error) => return Some(Err(error)),
+            },
+        };
+        let mark = under_way.export.mark().clone();
+        let Err(error) = under_way.attempt().await else {
+            core.transfers.counts.delivered.add(1);
+            tracing::info!(%group, %to, index = %mark.index, "delivered a snapshot");
+            return Some(Ok(SnapshotOutcome::Delivered(mark)));
+        };
+        drop(permit);
+        core.transfers.counts.interrupted.add(1);
+        match error {
+            SendError::Host(error) => return Some(Err(error)),
+            error if error.may_resume() && under_way.progressed.elapsed() < VIEW_KEPT_FOR => {
+                tracing::debug!(%group, %to, %error, "a snapshot was interrupted; going on soon");
+                tokio::time::sleep(PAUSE).await;
+            }
+            error => {
+                // Lets go of the view.
+                drop(sending);
+                tracing::warn!(%group, %to, %error, "could not deliver a snapshot");
+                tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
+                return Some(Ok(SnapshotOutcome::Failed));
+            }
+        }
     }
 }
 
-/// A number that no other transfer is likely to have.
+impl<'a> Sending<'a> {
+    fn new(core: &'a Core, cell: &'a GroupCell, to: NodeId, export: Export) -> Self {
+        Self {
+            core,
+            cell,
+            to,
+            export,
+            transfer: random(),
+            acknowledged: Position::default(),
+            sent: Position::default(),
+            progressed: Instant::now(),
+        }
+    }
+
+    /// Sends what the follower does not have yet.
+    async fn attempt(&mut self) -> Result<(), SendError> {
+        let mark = self.export.mark().clone();
+        let begin = SnapshotBeginRequest { group: self.cell.id, mark, transfer: self.transfer };
+        let begun = self.core.peers.call::<SnapshotBegin>(
+            self.to,
+            Class::Bulk,
+            &begin,
+            Bytes::new(),
+            CALL_TIMEOUT,
+        );
+        let SnapshotBegun::Send(position) = begun.await?.0 else { return Ok(()) };
+        self.accept(position)?;
+        loop {
+            if !self.cell.leadership.borrow().is_self {
+                return Err(SendError::NotLeader);
+            }
+            let (piece, next) = self.read().await?;
+            self.sent.clone_from(&next);
+            let is_last = piece.end.is_some();
+            self.send(piece).await?;
+            self.acknowledged = next;
+            self.progressed = Instant::now();
+            if is_last {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Goes on where the follower is. It may have lost pieces that were not durable, and may have
+    /// one whose acknowledgement was lost, but none that was never sent.
+    fn accept(&mut self, position: Position) -> Result<(), SendError> {
+        let is_known = match position.pieces {
+            pieces if pieces == self.acknowledged.pieces => position == self.acknowledged,
+            pieces if pieces == self.sent.pieces => position == self.sent,
+            pieces => pieces < self.acknowledged.pieces,
+        };
+        if !is_known {
+            return Err(SendError::UnknownPosition);
+        }
+        self.acknowledged = position;
+        Ok(())
+    }
+
+    async fn read(&self) -> Result<(Piece, Position), SendError> {
+        let (export, at) = (self.export.clone(), self.acknowledged.clone());
+        let bytes_max = self.core.config.limits.snapshot_chunk_bytes;
+        let read = tokio::task::spawn_blocking(move || export.piece(&at, bytes_max));
+        Ok(read.await??)
+    }
+
+    async fn send(&self, piece: Piece) -> Result<(), SendError> {
+        let Piece { number, crc32c, end, body } = piece;
+        let (group, transfer) = (self.cell.id, self.transfer);
+        let bytes = body.len() as u64;
+        let request = SnapshotPieceRequest { group, transfer, number, crc32c, end };
+        let call = self.core.peers.call::<SnapshotPiece>(
+            self.to,
+            Class::Bulk,
+            &request,
+            body,
+            CALL_TIMEOUT,
+        );
+        call.await?;
+        self.core.transfers.counts.pieces_sent.add(1);
+        self.core.transfers.counts.bytes_sent.add(bytes);
+        Ok(())
+    }
+}
+
+/// A number that no other export is likely to have.
 fn random() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(0_u8)

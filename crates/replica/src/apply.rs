@@ -5,8 +5,6 @@
 //! applied index, then the answers. The core hands out only entries that are durable in this node's
 //! log, so the table is never ahead of the log, however fast it is and whatever the disk does.
 
-mod replica;
-
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
@@ -16,11 +14,16 @@ use onefold_raft::{Entry, SnapshotMark};
 use onefold_types::{GroupId, LogIndex};
 use tokio::sync::oneshot;
 
-pub(crate) use replica::Replica;
-
-use crate::core::Core;
+use crate::core::{Core, GroupCell};
 use crate::inbox::Event;
+use crate::state::GroupState;
 use crate::{HostError, ProposeError};
+
+/// One group's state on its apply thread, and those who see it from others.
+pub(crate) struct Replica {
+    pub(crate) cell: Arc<GroupCell>,
+    pub(crate) state: GroupState,
+}
 
 /// Somebody waits for the answer of an entry.
 pub(crate) struct Waiter {
@@ -73,7 +76,7 @@ pub(crate) fn run(
                             round(core, replica, &mut before)?;
                         }
                     }
-                    core.inbox.report(replica.install(core, mark)?);
+                    core.inbox.report(install(core, replica, mark)?);
                 }
             }
         }
@@ -91,7 +94,9 @@ fn hosted(replicas: &mut BTreeMap<GroupId, Replica>, group: GroupId) -> &mut Rep
 
 fn round(core: &Core, replica: &mut Replica, backlog: &mut Backlog) -> Result<(), HostError> {
     let bytes_max = core.config.limits.apply_round_bytes_max;
-    let applied = replica.apply(&mut backlog.entries, bytes_max)?;
+    let applied = replica.state.apply(&mut backlog.entries, bytes_max)?;
+    // Readers and watchers may see it before its proposers have their answers.
+    replica.cell.applied.send_replace(applied.index);
     for (index, answer) in applied.answers {
         // Waiters whose index has passed are those of this index: the log has one entry there.
         if let Some(waiter) = backlog.waiters.pop_front_if(|waiter| waiter.index <= index) {
@@ -100,7 +105,23 @@ fn round(core: &Core, replica: &mut Replica, backlog: &mut Backlog) -> Result<()
             let _ = waiter.reply.send(answer);
         }
     }
-    let (group, index) = (replica.id(), applied.index);
+    let (group, index) = (replica.cell.id, applied.index);
     core.inbox.report(Event::Applied { group, index, bytes: applied.bytes });
     Ok(())
+}
+
+/// Replaces the state by the staged snapshot with this mark, and says whether there was one.
+fn install(core: &Core, replica: &mut Replica, mark: SnapshotMark) -> Result<Event, HostError> {
+    let group = replica.cell.id;
+    let Some(staged) = core.transfers.take_staged(group, &mark) else {
+        return Ok(Event::SnapshotMissing { group, mark });
+    };
+    let Some(replaced) = replica.state.install(&staged)? else {
+        core.chores.wipe(group, staged.generation());
+        return Ok(Event::SnapshotMissing { group, mark });
+    };
+    core.chores.wipe(group, replaced);
+    replica.cell.applied.send_replace(mark.index);
+    tracing::info!(%group, index = %mark.index, "installed a snapshot");
+    Ok(Event::SnapshotInstalled { group, mark })
 }

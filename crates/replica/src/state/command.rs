@@ -28,11 +28,12 @@ pub(crate) struct Envelope {
     pub(crate) command: Bytes,
 }
 
-/// Puts a command into its envelope.
+/// Puts a command into the envelope in which it is replicated. `time` is the proposing leader's
+/// clock; with a session tag the command is executed at most once.
 ///
 /// # Errors
-/// When it is larger than an entry of the log may be.
-pub(crate) fn seal(
+/// [`ProposeError::TooLarge`] when it is larger than an entry of the log may be.
+pub fn seal(
     time: Timestamp,
     session: Option<SessionTag>,
     command: &[u8],

@@ -17,7 +17,7 @@ use onefold_table::{KeyRange, Order, Overlay, TableError, View};
 use onefold_types::{GroupId, SessionId, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::records::{decode, encode};
+use super::records::{decode, encode};
 use crate::{HostError, SessionTag};
 
 /// Most sessions that a group remembers.

@@ -5,6 +5,7 @@
 //!         │ 01 generation 4 │ 'h' 's'       applied index, time, membership
 //!         │                 │ 'h' …         sessions, see `sessions`
 //!         │                 │ 'm' …         the state machine's own keys
+//!         │ 02 generation 4                 how far a snapshot is staged, see `staging`
 //! ```
 //!
 //! A generation is one whole state of the group. A snapshot is staged as a further generation, and
@@ -18,6 +19,7 @@ use onefold_types::{GroupId, LogIndex, Term, Timestamp};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::Position;
 use crate::HostError;
 
 /// The first byte of every record of the host.
@@ -27,6 +29,8 @@ const FORMAT: u8 = 1;
 pub(crate) const ROOT: &[u8] = b"\x00";
 /// In front of all generations.
 pub(crate) const GENERATIONS: u8 = 1;
+/// In front of the records of snapshots that are being staged.
+pub(crate) const PROGRESS: u8 = 2;
 /// The host's part of a generation.
 pub(crate) const HOST: &[u8] = b"h";
 /// The state machine's part of a generation.
@@ -34,15 +38,21 @@ pub(crate) const MACHINE: &[u8] = b"m";
 /// The key of the state record in the host's part.
 pub(crate) const STATE: &[u8] = b"s";
 
-/// Names one whole state of a group.
+/// Names one whole state of a group within its space.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(crate) struct Generation(pub(crate) u32);
+pub struct Generation(pub(crate) u32);
 
 impl Generation {
     /// What stands in front of its keys in the group's space.
     pub(crate) fn prefix(self) -> [u8; 5] {
         let [a, b, c, d] = self.0.to_be_bytes();
         [GENERATIONS, a, b, c, d]
+    }
+
+    /// The one whose key in the group's space this is, or the key of its progress.
+    pub(crate) fn of_key(key: &[u8]) -> Option<Self> {
+        let [GENERATIONS | PROGRESS, a, b, c, d] = *key.first_chunk::<5>()? else { return None };
+        Some(Self(u32::from_be_bytes([a, b, c, d])))
     }
 
     /// The next one.
@@ -62,6 +72,26 @@ pub(crate) struct Root {
     pub(crate) newest: Generation,
     /// The last snapshot that was installed. The log learns of it only after the table.
     pub(crate) installed: Option<SnapshotMark>,
+}
+
+/// How far a snapshot is staged. Written with each piece, and gone when the snapshot is the state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Progress {
+    /// What the snapshot covers.
+    pub(crate) mark: SnapshotMark,
+    /// The export that its pieces come from.
+    pub(crate) transfer: u64,
+    /// Where the next piece begins.
+    pub(crate) position: Position,
+    /// Everything is there, verified.
+    pub(crate) is_staged: bool,
+}
+
+impl Progress {
+    /// Nothing is there yet.
+    pub(crate) fn new(mark: SnapshotMark, transfer: u64) -> Self {
+        Self { mark, transfer, position: Position::default(), is_staged: false }
+    }
 }
 
 /// How far a generation is.
@@ -123,6 +153,20 @@ pub(crate) fn generation_space(space: &Space, generation: Generation) -> Space {
 pub(crate) fn read_root(group: GroupId, space: &dyn View) -> Result<Option<Root>, HostError> {
     let found = space.get(ROOT)?;
     found.map(|bytes| decode(group, "the root record in the table", &bytes)).transpose()
+}
+
+/// The key under which it stands how far a generation is staged.
+pub(crate) fn progress_key(generation: Generation) -> Bytes {
+    let [_, number @ ..] = generation.prefix();
+    Bytes::from([&[PROGRESS], &number[..]].concat())
+}
+
+/// How far a snapshot is staged.
+///
+/// # Errors
+/// When the record does not decode.
+pub(crate) fn read_progress(group: GroupId, record: &[u8]) -> Result<Progress, HostError> {
+    decode(group, "the record of a staged snapshot in the table", record)
 }
 
 /// How far a generation is, read from a view of it; at the beginning if nothing was applied yet.

@@ -4,20 +4,20 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use onefold_raft::{Entry, Payload, SnapshotMark};
-use onefold_table::{Batch, Overlay, Space};
+use onefold_raft::{Entry, HardState, Payload, Restored, SnapshotMark};
+use onefold_table::{Batch, Overlay, Space, SpaceView};
 use onefold_types::{GroupId, LogIndex, Timestamp};
 
-use crate::command::Envelope;
-use crate::core::{Core, GroupCell};
-use crate::inbox::Event;
-use crate::records::{self, HOST, MACHINE, STATE, State, encode, generation_space};
-use crate::sessions::{Admission, Bounds, Sessions};
+use super::command::Envelope;
+use super::records::read_state;
+use super::records::{Generation, HOST, MACHINE, STATE, State, encode, generation_space};
+use super::sessions::{Admission, Bounds, Sessions};
+use super::{Generations, Staged};
 use crate::{Apply, HostError, ProposeError, SessionTag, StateMachine};
 
-/// One group's state machine, how far it is, and its sessions.
-pub(crate) struct Replica {
-    cell: Arc<GroupCell>,
+/// One group's state machine, its sessions, and how far they are.
+pub struct GroupState {
+    generations: Arc<Generations>,
     machine: Box<dyn StateMachine>,
     state: State,
     sessions: Sessions,
@@ -27,48 +27,130 @@ pub(crate) struct Replica {
 }
 
 /// What one round did.
-pub(crate) struct Applied {
+#[derive(Debug)]
+pub struct Applied {
     /// The last entry of the round.
-    pub(crate) index: LogIndex,
+    pub index: LogIndex,
     /// Bytes of its entries.
-    pub(crate) bytes: usize,
+    pub bytes: usize,
     /// One for each command, in the order of the log.
-    pub(crate) answers: Vec<(LogIndex, Result<Bytes, ProposeError>)>,
+    pub answers: Vec<(LogIndex, Result<Bytes, ProposeError>)>,
 }
 
-impl Replica {
-    /// The replica of a group over what the table holds. The state machine rebuilds its caches.
+/// What a log holds of a group, in the core's terms.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Logged {
+    /// The last hard state.
+    pub hard_state: HardState,
+    /// The last snapshot mark, if there is any.
+    pub snapshot: Option<SnapshotMark>,
+    /// The entries, contiguous.
+    pub entries: Vec<Entry>,
+}
+
+impl GroupState {
+    /// The state of a group as the table holds it. The state machine rebuilds its caches.
     ///
     /// # Errors
-    /// What the table answers.
-    pub(crate) fn new(
-        cell: Arc<GroupCell>,
-        mut machine: Box<dyn StateMachine>,
-        state: State,
+    /// When the table fails or holds what this program does not understand.
+    pub fn open(
+        generations: Arc<Generations>,
+        machine: Box<dyn StateMachine>,
     ) -> Result<Self, HostError> {
-        let generation = generation_space(&cell.space, cell.current_generation());
-        machine.restored(&cell.view())?;
-        Ok(Self {
-            sessions: Sessions::new(cell.id, Bounds::REPLICATED, state.sessions),
+        let generation = generation_space(generations.space(), generations.current());
+        let mut opened = Self {
+            sessions: Sessions::new(generations.group(), Bounds::REPLICATED, 0),
+            state: State::default(),
             host: generation.inner(HOST),
             machine_space: generation.inner(MACHINE),
             generation,
-            cell,
+            generations,
             machine,
-            state,
-        })
+        };
+        opened.reload()?;
+        Ok(opened)
+    }
+
+    /// Reads the current generation.
+    fn reload(&mut self) -> Result<(), HostError> {
+        let group = self.id();
+        let generation = generation_space(self.generations.space(), self.generations.current());
+        let mut state = read_state(group, &generation)?;
+        if state.applied == LogIndex::ZERO {
+            state.membership = self.generations.formed();
+        }
+        self.host = generation.inner(HOST);
+        self.machine_space = generation.inner(MACHINE);
+        self.generation = generation;
+        self.sessions = Sessions::new(group, Bounds::REPLICATED, state.sessions);
+        self.state = state;
+        Ok(self.machine.restored(&self.view())?)
     }
 
     /// The group.
-    pub(crate) fn id(&self) -> GroupId {
-        self.cell.id
+    pub fn id(&self) -> GroupId {
+        self.generations.group()
+    }
+
+    /// Where the state is in the table.
+    pub fn generations(&self) -> &Arc<Generations> {
+        &self.generations
+    }
+
+    /// The last entry that was applied.
+    pub fn applied(&self) -> LogIndex {
+        self.state.applied
+    }
+
+    /// Replicated time: that of the last command.
+    pub fn time(&self) -> Timestamp {
+        self.state.time
+    }
+
+    /// What a snapshot of the state covers.
+    pub fn mark(&self) -> SnapshotMark {
+        self.state.mark()
+    }
+
+    /// What the state machine sees of the state, as it is now.
+    pub fn view(&self) -> SpaceView {
+        self.generations.view()
+    }
+
+    /// With what the core starts again: this state, and what the log held of the group, if that was
+    /// anything.
+    ///
+    /// # Errors
+    /// When there is a state and no log: then votes and acknowledgements are lost, and the node
+    /// must not take part under its old name.
+    pub fn restored(&self, logged: Option<Logged>) -> Result<Restored, HostError> {
+        let applied = self.state.applied;
+        if logged.is_none() && applied > LogIndex::ZERO {
+            return Err(HostError::LogLost { group: self.id(), applied });
+        }
+        let Logged { hard_state, snapshot, entries } = logged.unwrap_or_default();
+        // A crash may have come after a snapshot was installed in the table and before the log
+        // learned of it.
+        let marks = snapshot.into_iter().chain(self.generations.installed());
+        let latest = marks.max_by_key(|mark| mark.index);
+        Ok(Restored {
+            // The table holds nothing but committed entries.
+            hard_state: HardState { commit: hard_state.commit.max(applied), ..hard_state },
+            snapshot: latest.unwrap_or_else(|| SnapshotMark::initial(self.generations.formed())),
+            applied,
+            entries,
+        })
     }
 
     /// Applies entries from the front, at least one, until the round has written enough.
     ///
     /// # Errors
-    /// When the table fails, or an entry can't be understood.
-    pub(crate) fn apply(
+    /// When the table fails, or an entry can't be understood. The state in memory is then ahead of
+    /// the table: drop it.
+    ///
+    /// # Panics
+    /// When an entry is not the one after the last.
+    pub fn apply(
         &mut self,
         entries: &mut VecDeque<Entry>,
         bytes_max: usize,
@@ -91,7 +173,7 @@ impl Replica {
         batch.append(round.machine.into_batch(MACHINE));
         batch.append(round.host.into_batch(HOST));
         self.generation.write(batch)?;
-        self.published();
+        self.machine.committed(self.state.applied);
         Ok(Applied { index: self.state.applied, bytes: round.bytes, answers: round.answers })
     }
 
@@ -100,7 +182,7 @@ impl Replica {
             entry.index,
             self.state.applied.next(),
             "group {}: entries are applied in the order of the log, each once",
-            self.cell.id
+            self.id()
         );
         assert!(entry.term >= self.state.term, "terms of applied entries never go back");
         round.bytes += entry.bytes();
@@ -123,7 +205,7 @@ impl Replica {
         sealed: &Bytes,
         round: &mut Round<'_>,
     ) -> Result<Result<Bytes, ProposeError>, HostError> {
-        let group = self.cell.id;
+        let group = self.id();
         let envelope = Envelope::open(sealed).map_err(|reason| HostError::Undecodable {
             group,
             what: "a command in the log",
@@ -151,7 +233,7 @@ impl Replica {
         command: &Bytes,
         round: &mut Round<'_>,
     ) -> Result<Result<Bytes, ProposeError>, HostError> {
-        let group = self.cell.id;
+        let group = self.id();
         Ok(match self.sessions.admit(&mut round.host, tag, time)? {
             Admission::Answered(answer) => Ok(answer),
             Admission::Full => Err(ProposeError::SessionsFull { group }),
@@ -179,42 +261,32 @@ impl Replica {
         Ok(self.machine.apply(&mut context, command)?)
     }
 
-    /// Readers and watchers may see the state as it is now in the table.
-    fn published(&mut self) {
-        self.machine.committed(self.state.applied);
-        self.cell.applied.send_replace(self.state.applied);
-    }
-
-    /// Replaces the state by the staged snapshot with this mark, and says whether there was one.
+    /// Replaces the state by a staged snapshot, durably, and gives the generation that it replaces:
+    /// [wipe](Generations::wipe) it. Gives `None`, and changes nothing, when the snapshot is not
+    /// ahead of the state.
     ///
     /// # Errors
     /// When the table fails.
-    pub(crate) fn install(&mut self, core: &Core, mark: SnapshotMark) -> Result<Event, HostError> {
-        let group = self.cell.id;
-        let staged = core.transfers.take_staged(group, &mark);
-        let Some(generation) = staged.filter(|_| mark.index > self.state.applied) else {
-            return Ok(Event::SnapshotMissing { group, mark });
-        };
-        let space = generation_space(&self.cell.space, generation);
-        let state = records::read_state(group, &space)?;
-        assert_eq!(state.mark(), mark, "a staged snapshot is what it was announced as");
-
-        let replaced = self.cell.install(generation, &mark)?;
-        core.chores.wipe(group, replaced);
-        self.switch_to(space, state)?;
-        tracing::info!(%group, index = %mark.index, "installed a snapshot");
-        Ok(Event::SnapshotInstalled { group, mark })
+    pub fn install(&mut self, staged: &Staged) -> Result<Option<Generation>, HostError> {
+        if staged.mark.index <= self.state.applied {
+            return Ok(None);
+        }
+        let replaced = self.generations.install(staged.generation, &staged.mark)?;
+        self.reload()?;
+        assert_eq!(self.mark(), staged.mark, "a staged snapshot is what it was announced as");
+        self.machine.committed(self.state.applied);
+        Ok(Some(replaced))
     }
 
-    fn switch_to(&mut self, generation: Space, state: State) -> Result<(), HostError> {
-        self.host = generation.inner(HOST);
-        self.machine_space = generation.inner(MACHINE);
-        self.generation = generation;
-        self.sessions = Sessions::new(self.cell.id, Bounds::REPLICATED, state.sessions);
-        self.state = state;
-        self.machine.restored(&self.cell.view())?;
-        self.published();
-        Ok(())
+    /// Gives up the state, durably: it begins again with nothing, and only a snapshot makes it whole.
+    /// Gives the generation that it was: [wipe](Generations::wipe) it.
+    ///
+    /// # Errors
+    /// When the table fails.
+    pub fn discard(&mut self) -> Result<Generation, HostError> {
+        let replaced = self.generations.discard()?;
+        self.reload()?;
+        Ok(replaced)
     }
 }
 
@@ -229,13 +301,11 @@ struct Round<'a> {
 #[cfg(test)]
 mod tests {
     use onefold_raft::Membership;
-    use onefold_table::{MemoryTable, SpaceView, TableError};
+    use onefold_table::{KeyRange, MemoryTable, Order, TableError, View};
     use onefold_types::{NodeId, SessionId, Term};
-    use tokio::sync::mpsc;
 
     use super::*;
-    use crate::command::seal;
-    use crate::records::Root;
+    use crate::state::seal_command;
 
     /// Answers time, index and how often it was asked.
     #[derive(Default)]
@@ -255,37 +325,35 @@ mod tests {
         }
     }
 
-    fn replica() -> Replica {
+    fn state() -> GroupState {
         let space = Space::new(Arc::new(MemoryTable::new()), GroupId::KV);
-        let membership = Membership::of_voters([NodeId(1)]);
-        let state = State { membership, ..State::default() };
-        let (reads, _) = mpsc::channel(1);
-        let cell = GroupCell::new(GroupId::KV, NodeId(1), space, Root::default(), &state, reads);
-        Replica::new(Arc::new(cell), Box::new(Clock::default()), state)
-            .expect("memory does not fail")
+        let formed = Membership::of_voters([NodeId(1)]);
+        let generations = Generations::open(GroupId::KV, space, &formed);
+        let generations = Arc::new(generations.expect("memory does not fail"));
+        GroupState::open(generations, Box::new(Clock::default())).expect("memory does not fail")
     }
 
     #[test]
     fn a_retry_after_a_jump_of_time_is_not_executed_again() {
         const DAY_MS: u64 = 24 * 3600 * 1000;
-        let mut replica = replica();
+        let mut state = state();
         let tag = SessionTag { session: SessionId(9), sequence: 1, acknowledged_below: 1 };
-        let first = answers(&mut replica, vec![entry(1, 1000, Some(tag))], 1 << 20);
-        let again = answers(&mut replica, vec![entry(2, 1000 + DAY_MS, Some(tag))], 1 << 20);
+        let first = answers(&mut state, vec![entry(1, 1000, Some(tag))], 1 << 20);
+        let again = answers(&mut state, vec![entry(2, 1000 + DAY_MS, Some(tag))], 1 << 20);
         assert_eq!(first, again);
     }
 
     fn entry(index: u64, time: u64, session: Option<SessionTag>) -> Entry {
-        let command = seal(Timestamp(time), session, b"now").expect("a small command");
+        let command = seal_command(Timestamp(time), session, b"now").expect("a small command");
         Entry { term: Term(1), index: LogIndex(index), payload: Payload::Command(command) }
     }
 
-    fn answers(replica: &mut Replica, entries: Vec<Entry>, bytes_max: usize) -> Vec<String> {
+    fn answers(state: &mut GroupState, entries: Vec<Entry>, bytes_max: usize) -> Vec<String> {
         let mut entries = VecDeque::from(entries);
         let mut answers = Vec::new();
         while !entries.is_empty() {
-            let applied = replica.apply(&mut entries, bytes_max).expect("memory does not fail");
-            assert_eq!(*replica.cell.applied.borrow(), applied.index);
+            let applied = state.apply(&mut entries, bytes_max).expect("memory does not fail");
+            assert_eq!(state.applied(), applied.index);
             let texts = applied.answers.into_iter().map(|(_, answer)| answer.expect("answered"));
             answers.extend(texts.map(|text| String::from_utf8_lossy(&text).into_owned()));
         }
@@ -295,7 +363,7 @@ mod tests {
     #[test]
     fn time_stands_still_while_a_leaders_clock_is_behind() {
         let entries = vec![entry(1, 50, None), entry(2, 20, None), entry(3, 60, None)];
-        assert_eq!(answers(&mut replica(), entries, 1 << 20), ["50 1 1", "50 2 2", "60 3 3"]);
+        assert_eq!(answers(&mut state(), entries, 1 << 20), ["50 1 1", "50 2 2", "60 3 3"]);
     }
 
     #[test]
@@ -306,16 +374,12 @@ mod tests {
             (1..=40).map(|index| entry(index, 100 - index, tag(1 + index / 3))).collect();
         let mut states = Vec::new();
         for bytes_max in [1, 300, 1 << 20] {
-            let mut replica = replica();
-            let answers = answers(&mut replica, entries.clone(), bytes_max);
+            let mut state = state();
+            let answers = answers(&mut state, entries.clone(), bytes_max);
             assert_eq!(answers[3], answers[4], "a retry gets the first answer");
-            assert_eq!(replica.state.applied, LogIndex(40));
-            let pairs: Result<Vec<_>, _> = onefold_table::View::scan(
-                &replica.generation,
-                onefold_table::KeyRange::all(),
-                onefold_table::Order::Ascending,
-            )
-            .collect();
+            assert_eq!(state.applied(), LogIndex(40));
+            let pairs: Result<Vec<_>, _> =
+                state.generation.scan(KeyRange::all(), Order::Ascending).collect();
             states.push((answers, pairs.expect("memory does not fail")));
         }
         assert_eq!(states[0], states[1]);
@@ -325,6 +389,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "in the order of the log")]
     fn an_entry_out_of_order_is_never_applied() {
-        answers(&mut replica(), vec![entry(1, 1, None), entry(3, 1, None)], 1 << 20);
+        answers(&mut state(), vec![entry(1, 1, None), entry(3, 1, None)], 1 << 20);
     }
 }
