@@ -9,7 +9,7 @@ use std::fs;
 use onefold_types::GroupId;
 
 use crate::LogError;
-use crate::format::{BATCH_HEADER_BYTES, EntryRecord, Reader, Record};
+use crate::format::{BATCH_HEADER_BYTES, EntryRecord, Origin, Reader, Record};
 use crate::manifest::{Manifest, sync_folder};
 use crate::segment::{SegmentScan, segment_path};
 use crate::status::count;
@@ -54,7 +54,8 @@ impl Writer {
             return;
         }
         let path = segment_path(&self.folder, oldest);
-        let scan = if is_free { Ok(None) } else { SegmentScan::open(path).map(Some) };
+        let origin = Origin { owner: self.manifest.owner, segment: oldest };
+        let scan = if is_free { Ok(None) } else { SegmentScan::open(path, origin).map(Some) };
         match scan {
             Ok(scan) => self.cleaning = Some(Cleaning { segment: oldest, scan }),
             Err(error) => {
@@ -159,8 +160,7 @@ impl Writer {
             return Err(LogError::corrupt(&path, 0, "entries that were in it are gone"));
         }
         let manifest = Manifest { oldest: segment + 1, ..self.manifest };
-        manifest.write(&self.folder)?;
-        self.manifest = manifest;
+        self.manifest = manifest.write(&self.folder)?;
         fs::remove_file(&path).map_err(LogError::io(&path))?;
         sync_folder(&self.folder)?;
         self.segment_bytes.remove(&segment);

@@ -29,22 +29,38 @@ pub enum LogError {
          move it away, or choose an empty or new folder for the log"
     )]
     Foreign(PathBuf),
-    /// A newer program wrote the log.
+    /// Another version of the program wrote the log.
     #[error(
-        "log file {path} has format {found}, this program reads formats up to {LOG_FORMAT}; \
-         start it with the newer program that wrote it"
+        "log file {path} has format {found}, this program reads format {LOG_FORMAT}; start it with \
+         the version of the program that wrote it"
     )]
-    Newer {
+    OtherFormat {
         /// The file.
         path: PathBuf,
         /// Its format.
         found: u32,
     },
+    /// The log, or a file of it, was made for another data folder. Nothing was changed.
+    #[error(
+        "log file {path} belongs to data folder {found:016x}, not to this one, {expected:016x}: \
+         with another node's votes and entries this one must not go on. Put the folders and files \
+         back to where they were made, or remove this node from the cluster and let the machine \
+         join as a new node on an empty data folder"
+    )]
+    OtherOwner {
+        /// The file.
+        path: PathBuf,
+        /// The number of the data folder that it was made for.
+        found: u64,
+        /// The number of the data folder that it was opened for.
+        expected: u64,
+    },
     /// A file is damaged in a place that was acknowledged. Nothing was changed or repaired.
     #[error(
-        "log file {file} is damaged at byte {offset}: {reason}; acknowledged entries or votes may \
-         be lost, so this replica must not go on: restore the node's data folder from a copy, or \
-         remove it and let the node join again as a new one"
+        "log file {file} is damaged at byte {offset}: {reason}. Acknowledged entries or votes may \
+         be lost, so this replica must not go on, and an older copy of the folder would not know \
+         them either: remove this node from the cluster and let the machine join as a new node on \
+         an empty data folder; the other nodes hold the data"
     )]
     Corrupt {
         /// The damaged file.
@@ -56,9 +72,9 @@ pub enum LogError {
     },
     /// A file of the log is gone.
     #[error(
-        "log file {0} is missing; acknowledged entries or votes may be lost, so this replica must \
-         not go on: bring the file back, or remove the node's data folder and let the node join \
-         again as a new one"
+        "log file {0} is missing. Acknowledged entries or votes may be lost, so this replica must \
+         not go on: bring that very file back, or remove this node from the cluster and let the \
+         machine join as a new node on an empty data folder; the other nodes hold the data"
     )]
     Missing(PathBuf),
     /// There is no space for another segment file. Nothing was written; the log itself is intact.

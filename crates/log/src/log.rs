@@ -39,11 +39,14 @@ pub struct LogOptions {
     pub retained_bytes: u64,
     /// Bytes of appends that may wait; beyond it [`Log::append`] waits.
     pub queue_bytes: u64,
+    /// Whose log it is: the number of the data folder that it belongs to, written into each of its
+    /// files. A log, or a file of it, that was made for another one is refused.
+    pub owner: u64,
 }
 
 impl Default for LogOptions {
     fn default() -> Self {
-        Self { segment_bytes: 64 << 20, retained_bytes: 256 << 20, queue_bytes: 32 << 20 }
+        Self { segment_bytes: 64 << 20, retained_bytes: 256 << 20, queue_bytes: 32 << 20, owner: 0 }
     }
 }
 
@@ -65,30 +68,27 @@ impl Log {
     /// holds. A torn write that was never acknowledged is cut.
     ///
     /// # Errors
-    /// When the log is in use, foreign, of a newer format, damaged, or not accessible. Nothing is
-    /// changed then.
+    /// When the log is in use, foreign, of another owner or format, damaged, or not accessible.
+    /// Nothing is changed then.
     ///
     /// # Panics
     /// When an option is out of its range: a segment below 4 KiB.
     pub fn open(path: &Path, options: LogOptions) -> Result<(Self, Recovered), LogError> {
         assert!(options.segment_bytes >= SEGMENT_BYTES_MIN, "a segment is at least 4 KiB long");
         fs::create_dir_all(path).map_err(LogError::io(path))?;
-        let manifest = Manifest::read(path)?;
+        let manifest = Manifest::read(path, options.owner)?;
         if manifest.is_none() {
             check_foreign(path)?;
         }
         let lock = take_lock(path)?;
-        let manifest = match Manifest::read(path)? {
+        let manifest = match Manifest::read(path, options.owner)? {
             Some(manifest) => manifest,
-            None => {
-                Manifest::EMPTY.write(path)?;
-                Manifest::EMPTY
-            }
+            None => Manifest::empty(options.owner).write(path)?,
         };
         let mut found = recover(path, manifest)?;
         let recovered = std::mem::take(&mut found.recovered);
         let queue = Arc::new(Queue::new(options.queue_bytes));
-        let counters = Arc::<Counters>::default();
+        let counters = Arc::new(Counters::of(&found));
         let writer = Writer::new(path.to_owned(), options, found, queue.clone(), counters.clone())?;
         let run = move || {
             // The lock is let go of when everything is written.

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::log::Done;
 use crate::{LogError, Write};
@@ -68,15 +69,24 @@ impl Queue {
         Ok(())
     }
 
-    /// Takes what waits, at most what one write should hold. Waits for something unless
-    /// `may_be_empty`; nothing once the queue is closed and empty.
-    pub(crate) fn take(&self, may_be_empty: bool) -> Option<Vec<Pending>> {
+    /// Takes what waits, at most what one write should hold. Waits for something, at most for
+    /// `patience` if there is any: then it may be nothing. None once the queue is closed and empty.
+    pub(crate) fn take(&self, patience: Option<Duration>) -> Option<Vec<Pending>> {
         let mut state = self.lock();
-        while state.waiting.is_empty() && !may_be_empty {
-            if state.is_closed {
+        if patience != Some(Duration::ZERO) {
+            let idle = |state: &mut State| state.waiting.is_empty() && !state.is_closed;
+            state = match patience {
+                None => {
+                    self.has_work.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner)
+                }
+                Some(patience) => {
+                    let woken = self.has_work.wait_timeout_while(state, patience, idle);
+                    woken.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+            if state.waiting.is_empty() && state.is_closed {
                 return None;
             }
-            state = self.has_work.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         let mut taken = Vec::new();
         let mut bytes = 0;

@@ -1,6 +1,6 @@
 //! Reading a log when it is opened.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -9,12 +9,12 @@ use onefold_types::{GroupId, LogIndex};
 
 use crate::LogError;
 use crate::format::{
-    BatchHeader, EntryRecord, Reader, Record, SEGMENT_HEADER_BYTES, SegmentHeader, decode_batch,
+    EntryRecord, Origin, Reader, Reading, Record, SEGMENT_HEADER_BYTES, SegmentHeader, batch_at,
     find_confirmation,
 };
 use crate::index::{Index, Place};
 use crate::manifest::{Manifest, sync_folder};
-use crate::segment::{FileKind, file_kind, segment_path};
+use crate::segment::{self, FileKind, file_kind, segment_path};
 use crate::types::{GroupState, Recovered, RecoveredEntry};
 
 /// The file that is locked while a log is open.
@@ -60,9 +60,10 @@ pub(crate) fn check_foreign(folder: &Path) -> Result<(), LogError> {
     Ok(())
 }
 
-/// Reads a log. Only removes files that never held anything or are not needed any more.
+/// Reads a log. Once all of it is read and found well, removes files that never held anything or
+/// are not needed any more; until then nothing is changed.
 pub(crate) fn recover(folder: &Path, manifest: Manifest) -> Result<Found, LogError> {
-    check_files(folder, manifest)?;
+    let useless = check_files(folder, manifest)?;
     let mut replay = Replay::default();
     let mut found = Found {
         recovered: Recovered::new(),
@@ -75,55 +76,64 @@ pub(crate) fn recover(folder: &Path, manifest: Manifest) -> Result<Found, LogErr
     let mut next_batch = None;
     for number in manifest.oldest..=manifest.newest {
         let path = segment_path(folder, number);
-        let bytes = fs::read(&path).map_err(LogError::io(&path))?;
+        let (header, bytes) = segment::read(&path)?;
+        let origin = Origin { owner: manifest.owner, segment: number };
+        check_header(&path, header, origin, next_batch)?;
         let is_newest = number == manifest.newest;
-        let segment = Segment { path: &path, number, bytes: &bytes, is_newest };
-        let first_batch = segment.check_header(next_batch)?;
-        let end = segment.replay(first_batch, &mut replay)?;
+        let segment = Segment { path: &path, origin, bytes: &bytes, is_newest };
+        let end = segment.replay(header.first_batch, &mut replay)?;
         next_batch = Some(end.next_batch);
         found.last_batch = end.next_batch - 1;
         found.segment_bytes.insert(number, bytes.len() as u64);
         if is_newest {
-            let file_bytes = bytes.len() as u64;
-            let valid = &bytes[..file_offset(end.torn.start)];
-            let (unconfirmed, is_confirmed) = unconfirmed_batches(valid);
-            let unconfirmed = unconfirmed.to_vec();
-            let torn = end.torn;
-            found.tail = Some(Tail { path, unconfirmed, is_confirmed, torn, file_bytes });
+            let unconfirmed = bytes[end.unconfirmed..end.batches].to_vec();
+            let (batches, torn) = (end.batches as u64, end.torn as u64);
+            found.tail = Some(Tail {
+                path,
+                unconfirmed,
+                is_confirmed: end.is_confirmed,
+                torn: batches..torn,
+                file_bytes: bytes.len() as u64,
+            });
         }
     }
     found.recovered = replay.finish(folder)?;
     found.index = replay.index;
+    remove(folder, &useless)?;
     Ok(found)
 }
 
-/// Compares the files with the manifest.
-fn check_files(folder: &Path, manifest: Manifest) -> Result<(), LogError> {
-    let mut is_changed = false;
+/// Compares the files with the manifest. Answers those that hold nothing that is needed.
+fn check_files(folder: &Path, manifest: Manifest) -> Result<Vec<PathBuf>, LogError> {
+    let mut useless = Vec::new();
     for name in file_names(folder)? {
         let path = folder.join(&name);
-        let is_useless = match file_kind(&name) {
-            // Removed or created, but a crash came before the other half of that.
-            FileKind::Segment(number) if number < manifest.oldest => true,
-            FileKind::Segment(number) if number == manifest.newest + 1 => true,
+        match file_kind(&name) {
+            // It was being removed when a crash came.
+            FileKind::Segment(number) if number < manifest.oldest => useless.push(path),
+            // It was being created when a crash came, and nothing is written before the manifest
+            // lists it.
+            FileKind::Segment(number) if number == manifest.newest + 1 => {
+                if !segment::is_empty(&path)? {
+                    let reason = format!("it ends with segment {}", manifest.newest)
+                        + ", but the one after it holds batches: it is an older copy";
+                    return Err(LogError::corrupt(&Manifest::path(folder), 0, reason));
+                }
+                useless.push(path);
+            }
             FileKind::Segment(number) if number > manifest.newest => {
                 return Err(LogError::Foreign(path));
             }
-            FileKind::Segment(_) => false,
-            FileKind::Unfinished => true,
-            FileKind::Other if Manifest::is_leftover(&name) => true,
+            FileKind::Segment(_) => {}
+            FileKind::Unfinished => useless.push(path),
+            FileKind::Other if Manifest::is_leftover(&name) => useless.push(path),
             FileKind::Other => {
                 let is_known =
                     path == Manifest::path(folder) || name == LOCK_FILE || name == "lost+found";
                 if !is_known {
                     return Err(LogError::Foreign(path));
                 }
-                false
             }
-        };
-        if is_useless {
-            fs::remove_file(&path).map_err(LogError::io(&path))?;
-            is_changed = true;
         }
     }
     for number in manifest.oldest..=manifest.newest {
@@ -132,7 +142,14 @@ fn check_files(folder: &Path, manifest: Manifest) -> Result<(), LogError> {
             return Err(LogError::Missing(path));
         }
     }
-    if is_changed { sync_folder(folder) } else { Ok(()) }
+    Ok(useless)
+}
+
+fn remove(folder: &Path, useless: &[PathBuf]) -> Result<(), LogError> {
+    for path in useless {
+        fs::remove_file(path).map_err(LogError::io(path))?;
+    }
+    if useless.is_empty() { Ok(()) } else { sync_folder(folder) }
 }
 
 fn file_names(folder: &Path) -> Result<Vec<String>, LogError> {
@@ -145,10 +162,43 @@ fn file_names(folder: &Path) -> Result<Vec<String>, LogError> {
     Ok(names)
 }
 
+/// A segment must be the one that its name says, of this log, and follow the one before it.
+fn check_header(
+    path: &Path,
+    header: SegmentHeader,
+    origin: Origin,
+    next_batch: Option<u64>,
+) -> Result<(), LogError> {
+    if header.owner != origin.owner {
+        let (path, found, expected) = (path.to_owned(), header.owner, origin.owner);
+        return Err(LogError::OtherOwner { path, found, expected });
+    }
+    if header.segment != origin.segment {
+        let reason = format!("its header says that it is segment {}", header.segment);
+        return Err(LogError::corrupt(path, 0, reason));
+    }
+    match next_batch {
+        Some(next) if next != header.first_batch => {
+            let before = path.parent().unwrap_or(Path::new(""));
+            let before = segment_path(before, origin.segment - 1);
+            let reason = format!(
+                "it ends before batch {next}, but the segment after it begins at batch {}",
+                header.first_batch
+            );
+            let end = fs::metadata(&before).map_or(0, |file| file.len());
+            Err(LogError::corrupt(&before, end, reason))
+        }
+        _ if header.first_batch == 0 => {
+            Err(LogError::corrupt(path, 0, "its header has an impossible batch number"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// One segment's file in memory.
 struct Segment<'a> {
     path: &'a Path,
-    number: u64,
+    origin: Origin,
     bytes: &'a [u8],
     is_newest: bool,
 }
@@ -156,73 +206,70 @@ struct Segment<'a> {
 /// Where a segment's batches end.
 struct End {
     next_batch: u64,
-    /// From the last valid batch to the last byte that is not zero.
-    torn: Range<u64>,
+    /// From here on none says that batches were durable.
+    unconfirmed: usize,
+    /// The last batch is one without records, or there is none.
+    is_confirmed: bool,
+    /// Behind the last valid batch.
+    batches: usize,
+    /// Behind the last byte that is not zero, if that comes later.
+    torn: usize,
 }
 
 impl Segment<'_> {
-    /// The number of the segment's first batch, which must follow the segment before.
-    fn check_header(&self, next_batch: Option<u64>) -> Result<u64, LogError> {
-        let header = SegmentHeader::decode(self.path, self.bytes)?;
-        if header.segment != self.number {
-            let reason = format!("its header says that it is segment {}", header.segment);
-            return Err(LogError::corrupt(self.path, 0, reason));
-        }
-        if header.file_bytes != self.bytes.len() as u64 {
-            let reason = format!("it was {} bytes long when it was made", header.file_bytes);
-            return Err(LogError::corrupt(self.path, self.bytes.len() as u64, reason));
-        }
-        match next_batch {
-            Some(next) if next != header.first_batch => {
-                let before =
-                    segment_path(self.path.parent().unwrap_or(Path::new("")), self.number - 1);
-                let reason = format!(
-                    "it ends before batch {next}, but the segment after it begins at batch {}",
-                    header.first_batch
-                );
-                let end = fs::metadata(&before).map_or(0, |file| file.len());
-                Err(LogError::corrupt(&before, end, reason))
-            }
-            _ if header.first_batch == 0 => {
-                Err(LogError::corrupt(self.path, 0, "its header has an impossible batch number"))
-            }
-            _ => Ok(header.first_batch),
-        }
-    }
-
     fn replay(&self, first_batch: u64, replay: &mut Replay) -> Result<End, LogError> {
         let mut offset = SEGMENT_HEADER_BYTES;
         let mut next_batch = first_batch;
+        let mut is_confirmed = true;
+        // Number and place of batches that no later one confirmed yet.
+        let mut unconfirmed = VecDeque::new();
         loop {
-            let rest = &self.bytes[offset..];
-            match decode_batch(rest) {
-                Some((header, body)) if header.number == next_batch => {
+            match batch_at(self.bytes, self.origin, offset, next_batch) {
+                Reading::Batch(header, body) => {
                     let body_offset = offset + (header.batch_bytes() - body.len());
                     replay.batch(self, body_offset, body)?;
-                    offset += header.batch_bytes();
+                    unconfirmed.push_back((next_batch, offset));
+                    while unconfirmed.front().is_some_and(|(number, _)| *number <= header.durable) {
+                        unconfirmed.pop_front();
+                    }
+                    is_confirmed = body.is_empty();
                     next_batch += 1;
+                    offset = (offset + header.padded_bytes()).min(self.bytes.len());
                 }
-                // A header of zeros has a wrong checksum, so the end comes here too.
-                _ => {
-                    let torn_bytes =
-                        rest.iter().rposition(|&byte| byte != 0).map_or(0, |at| at + 1);
-                    if torn_bytes > 0 {
+                Reading::Missing => {
+                    let rest = &self.bytes[offset..];
+                    let torn_bytes = rest.iter().rposition(|&byte| byte != 0);
+                    if torn_bytes.is_some() {
                         self.check_torn(offset, next_batch)?;
                     }
-                    let torn = offset as u64..(offset + torn_bytes) as u64;
-                    return Ok(End { next_batch, torn });
+                    let torn = offset + torn_bytes.map_or(0, |last| last + 1);
+                    let unconfirmed = unconfirmed.front().map_or(offset, |(_, place)| *place);
+                    return Ok(End {
+                        next_batch,
+                        unconfirmed,
+                        is_confirmed,
+                        batches: offset,
+                        torn,
+                    });
+                }
+                Reading::Damaged(what) => {
+                    let reason = format!("batch {next_batch} was durable, but {what}");
+                    return Err(LogError::corrupt(self.path, offset as u64, reason));
                 }
             }
         }
     }
 
-    /// An unreadable batch is a torn write only if nothing says that it was ever durable.
+    /// A batch that is missing, or of which a part is missing, is a torn write only if nothing says
+    /// that it was ever durable.
     fn check_torn(&self, offset: usize, number: u64) -> Result<(), LogError> {
+        let confirmation = find_confirmation(self.bytes, self.origin, offset, number);
         let reason = if !self.is_newest {
-            format!("batch {number} is not readable, but a later segment was begun after it")
-        } else if let Some(later) = find_confirmation(&self.bytes[offset..], number) {
-            let later = offset + later;
-            format!("batch {number} is not readable, but byte {later} confirms that it was durable")
+            format!("a part of batch {number} is missing, but a later segment was begun after it")
+        } else if let Some(later) = confirmation {
+            format!(
+                "a part of batch {number} is missing, but byte {later} says that it was durable"
+            )
         } else {
             tracing::warn!(
                 segment = %self.path.display(), offset,
@@ -232,28 +279,6 @@ impl Segment<'_> {
         };
         Err(LogError::corrupt(self.path, offset as u64, reason))
     }
-}
-
-/// The batches at the end of a segment that none confirms, and whether there is nothing more to
-/// confirm. All batches of the segment must be valid.
-fn unconfirmed_batches(segment: &[u8]) -> (&[u8], bool) {
-    let mut batches = Vec::new();
-    let mut offset = SEGMENT_HEADER_BYTES;
-    while let Some(header) = BatchHeader::decode(&segment[offset..]) {
-        batches.push((header.number, offset));
-        offset += header.batch_bytes();
-        if offset >= segment.len() {
-            let confirmed = batches.partition_point(|&(number, _)| number <= header.durable);
-            let unconfirmed = batches.get(confirmed).map_or(&[][..], |&(_, at)| &segment[at..]);
-            return (unconfirmed, header.body_bytes == 0);
-        }
-    }
-    (&[], true)
-}
-
-/// An offset into a file that is in memory.
-fn file_offset(offset: u64) -> usize {
-    usize::try_from(offset).expect("the file is in memory")
 }
 
 /// The contents of live entries, beside the index that follows their places.
@@ -273,7 +298,8 @@ impl Replay {
                 return Err(LogError::corrupt(segment.path, (offset + start) as u64, reason));
             };
             let bytes = (body.len() - reader.remaining() - start) as u64;
-            let place = Place { segment: segment.number, offset: (offset + start) as u64, bytes };
+            let place =
+                Place { segment: segment.origin.segment, offset: (offset + start) as u64, bytes };
             self.contents(&record);
             self.index.apply(record, place);
         }

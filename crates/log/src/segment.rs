@@ -1,7 +1,7 @@
 //! Segment files.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -10,9 +10,7 @@ use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
 use crate::LogError;
-use crate::format::{
-    BATCH_HEADER_BYTES, BatchHeader, SEGMENT_HEADER_BYTES, SegmentHeader, decode_batch,
-};
+use crate::format::{BATCH_HEADER_BYTES, BatchHeader, Origin, SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::manifest::sync_folder;
 use crate::recovery::Tail;
 
@@ -44,6 +42,45 @@ pub(crate) fn file_kind(name: &str) -> FileKind {
 
 pub(crate) fn segment_path(folder: &Path, number: u64) -> PathBuf {
     folder.join(format!("{number:0NUMBER_DIGITS$}{SUFFIX}"))
+}
+
+/// Reads a segment's file, as long as its header says and not a byte more.
+pub(crate) fn read(path: &Path) -> Result<(SegmentHeader, Vec<u8>), LogError> {
+    let mut file = File::open(path).map_err(LogError::io(path))?;
+    let length = file.metadata().map_err(LogError::io(path))?.len();
+    let mut bytes = Vec::new();
+    let header_bytes = (&mut file).take(SEGMENT_HEADER_BYTES as u64).read_to_end(&mut bytes);
+    header_bytes.map_err(LogError::io(path))?;
+    let header = SegmentHeader::decode(path, &bytes)?;
+    if header.file_bytes != length {
+        let reason = format!("it was {} bytes long when it was made", header.file_bytes);
+        return Err(LogError::corrupt(path, length, reason));
+    }
+    bytes.reserve_exact(usize::try_from(length).map_or(0, |length| length - bytes.len()));
+    file.take(length - bytes.len() as u64).read_to_end(&mut bytes).map_err(LogError::io(path))?;
+    if bytes.len() as u64 != length {
+        return Err(LogError::corrupt(path, bytes.len() as u64, "it ends before its length"));
+    }
+    Ok((header, bytes))
+}
+
+/// Whether a segment's file holds nothing behind its header.
+pub(crate) fn is_empty(path: &Path) -> Result<bool, LogError> {
+    let look = || -> io::Result<bool> {
+        let mut file = File::open(path)?;
+        file.seek(SeekFrom::Start(SEGMENT_HEADER_BYTES as u64))?;
+        let mut piece = vec![0; ZERO_BYTES];
+        loop {
+            let count = file.read(&mut piece)?;
+            if count == 0 {
+                return Ok(true);
+            }
+            if piece[..count].iter().any(|&byte| byte != 0) {
+                return Ok(false);
+            }
+        }
+    };
+    look().map_err(LogError::io(path))
 }
 
 /// Creates a segment whose space is laid out in advance. It has its name only once it is complete
@@ -117,20 +154,21 @@ fn write_zeros(file: &File, range: Range<u64>) -> io::Result<()> {
 /// Reads the batches of a sealed segment in order, a piece at a time.
 pub(crate) struct SegmentScan {
     path: PathBuf,
+    origin: Origin,
     file: File,
     offset: u64,
     file_bytes: u64,
 }
 
 impl SegmentScan {
-    pub(crate) fn open(path: PathBuf) -> Result<Self, LogError> {
+    pub(crate) fn open(path: PathBuf, origin: Origin) -> Result<Self, LogError> {
         let open = || -> io::Result<(File, u64)> {
             let file = File::open(&path)?;
             let bytes = file.metadata()?.len();
             Ok((file, bytes))
         };
         let (file, file_bytes) = open().map_err(LogError::io(&path))?;
-        Ok(Self { path, file, offset: SEGMENT_HEADER_BYTES as u64, file_bytes })
+        Ok(Self { path, origin, file, offset: SEGMENT_HEADER_BYTES as u64, file_bytes })
     }
 
     /// The next batch: the offset of its body, and its body in `buffer`. Nothing at the end.
@@ -139,30 +177,27 @@ impl SegmentScan {
         if self.offset + header_bytes > self.file_bytes {
             return Ok(None);
         }
-        self.read(buffer, BATCH_HEADER_BYTES)?;
+        self.read(buffer, self.offset, BATCH_HEADER_BYTES)?;
         if buffer.iter().all(|&byte| byte == 0) {
             return Ok(None);
         }
-        let header = BatchHeader::decode(buffer).expect("a header was read");
-        let batch_bytes = header.batch_bytes();
         let corrupt =
             || LogError::corrupt(&self.path, self.offset, "a batch that was valid is not any more");
-        if self.offset + batch_bytes as u64 > self.file_bytes {
-            return Err(corrupt());
-        }
-        self.read(buffer, batch_bytes)?;
-        if decode_batch(buffer).is_none() {
-            return Err(corrupt());
-        }
-        buffer.drain(..BATCH_HEADER_BYTES);
+        let header = BatchHeader::decode(buffer, self.origin, self.offset);
         let body = self.offset + header_bytes;
-        self.offset += batch_bytes as u64;
+        let header = header.filter(|header| body + u64::from(header.body_bytes) <= self.file_bytes);
+        let header = header.ok_or_else(corrupt)?;
+        self.read(buffer, body, header.body_bytes as usize)?;
+        if !header.fits(buffer) {
+            return Err(corrupt());
+        }
+        self.offset += header.padded_bytes() as u64;
         Ok(Some(body))
     }
 
-    fn read(&self, buffer: &mut Vec<u8>, bytes: usize) -> Result<(), LogError> {
+    fn read(&self, buffer: &mut Vec<u8>, offset: u64, bytes: usize) -> Result<(), LogError> {
         buffer.clear();
         buffer.resize(bytes, 0);
-        self.file.read_exact_at(buffer, self.offset).map_err(LogError::io(&self.path))
+        self.file.read_exact_at(buffer, offset).map_err(LogError::io(&self.path))
     }
 }

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::recovery::Found;
+
 /// Numbers about a log since it was opened, for metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LogStatus {
@@ -19,6 +21,8 @@ pub struct LogStatus {
     pub carried_entries: u64,
     /// Segments that were removed.
     pub removed_segments: u64,
+    /// Bytes of torn writes, which were never acknowledged, that were cut when the log was opened.
+    pub torn_bytes: u64,
     /// Bytes of appends that wait in the queue.
     pub queued_bytes: u64,
     /// Whether the log takes no more writes because one failed.
@@ -35,9 +39,16 @@ pub(crate) struct Counters {
     pub(crate) written_bytes: AtomicU64,
     pub(crate) carried_entries: AtomicU64,
     pub(crate) removed_segments: AtomicU64,
+    pub(crate) torn_bytes: AtomicU64,
 }
 
 impl Counters {
+    /// Those of a log that was just read.
+    pub(crate) fn of(found: &Found) -> Self {
+        let torn = found.tail.as_ref().map_or(0, |tail| tail.torn.end - tail.torn.start);
+        Self { torn_bytes: AtomicU64::new(torn), ..Self::default() }
+    }
+
     pub(crate) fn status(&self, queued_bytes: u64, is_poisoned: bool) -> LogStatus {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         LogStatus {
@@ -48,6 +59,7 @@ impl Counters {
             written_bytes: read(&self.written_bytes),
             carried_entries: read(&self.carried_entries),
             removed_segments: read(&self.removed_segments),
+            torn_bytes: read(&self.torn_bytes),
             queued_bytes,
             is_poisoned,
         }

@@ -5,11 +5,15 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use onefold_types::{GroupId, LogIndex};
 
 use crate::cleaner::Cleaning;
-use crate::format::{BATCH_HEADER_BYTES, BatchWriter, Record, SEGMENT_HEADER_BYTES, SegmentHeader};
+use crate::format::{
+    BATCH_ALIGNMENT, BATCH_HEADER_BYTES, BatchWriter, Origin, Record, SEGMENT_HEADER_BYTES,
+    SegmentHeader,
+};
 use crate::index::{Index, Place};
 use crate::log::{Done, LogOptions};
 use crate::manifest::Manifest;
@@ -24,6 +28,11 @@ const BUFFER_BYTES: usize = 1 << 20;
 
 /// Each segment keeps room for a batch without records at its end.
 const CONFIRMATION_BYTES: u64 = BATCH_HEADER_BYTES as u64;
+
+/// How long nothing is appended before the confirmation of the last appends is made durable. It
+/// costs a sync each time that the log falls quiet, and bounds how long after its acknowledgement
+/// an append can be lost to damage that looks like a torn write.
+const CONFIRMATION_SYNC_AFTER: Duration = Duration::from_secs(1);
 
 /// The segment that is written.
 struct Active {
@@ -58,6 +67,8 @@ pub(crate) struct Writer {
     durable_batch: u64,
     /// The last batch of the active segment is a confirmation, or there is none to confirm.
     is_confirmed: bool,
+    /// That confirmation may be in the system's memory only.
+    is_sync_due: bool,
 }
 
 impl Writer {
@@ -95,6 +106,7 @@ impl Writer {
             last_batch: found.last_batch,
             durable_batch: found.last_batch,
             is_confirmed,
+            is_sync_due: false,
         };
         writer.count_segments();
         Ok(writer)
@@ -103,8 +115,9 @@ impl Writer {
     /// Serves the queue until it is closed, or until a write fails.
     pub(crate) fn run(mut self) {
         let _guard = PanicGuard(self.queue.clone());
-        while let Some(group) = self.queue.take(self.cleaning.is_some()) {
-            let served = self.serve(group);
+        while let Some(group) = self.queue.take(self.patience()) {
+            let is_quiet = group.is_empty() && self.cleaning.is_none();
+            let served = if is_quiet { self.sync_confirmation() } else { self.serve(group) };
             if let Err(error) = served {
                 tracing::error!(%error, "the log takes no more writes");
                 self.fail(&error);
@@ -113,6 +126,15 @@ impl Writer {
         }
         if let Err(error) = self.finish() {
             tracing::error!(%error, "the log could not be closed cleanly");
+        }
+    }
+
+    /// How long to wait for appends before something else is to be done.
+    fn patience(&self) -> Option<Duration> {
+        match (self.cleaning.is_some(), self.is_sync_due) {
+            (true, _) => Some(Duration::ZERO),
+            (false, true) => Some(CONFIRMATION_SYNC_AFTER),
+            (false, false) => None,
         }
     }
 
@@ -172,6 +194,7 @@ impl Writer {
 
     /// Makes sure that a batch fits behind the buffer, in a new segment if need be.
     pub(crate) fn make_room(&mut self, batch_bytes: u64) -> Result<(), LogError> {
+        let batch_bytes = batch_bytes.next_multiple_of(BATCH_ALIGNMENT as u64);
         if let Some(active) = &self.active {
             let end = active.offset + self.buffer.bytes().len() as u64 + batch_bytes;
             if end + CONFIRMATION_BYTES <= active.file_bytes {
@@ -184,18 +207,18 @@ impl Writer {
         let needed_bytes = SEGMENT_HEADER_BYTES as u64 + batch_bytes + CONFIRMATION_BYTES;
         let file_bytes = self.options.segment_bytes.max(needed_bytes);
         let first_batch = self.last_batch + 1;
-        let header = SegmentHeader { segment: number, first_batch, file_bytes };
+        let owner = self.manifest.owner;
+        let header = SegmentHeader { owner, segment: number, first_batch, file_bytes };
         let file = segment::create(&self.folder, header)?;
         let manifest = Manifest { newest: number, ..self.manifest };
         let path = segment::segment_path(&self.folder, number);
         let written = manifest.write(&self.folder);
-        written.inspect_err(|error| {
+        self.manifest = written.inspect_err(|error| {
             if matches!(error, LogError::DiskFull { .. }) {
                 // Best effort: what the manifest does not list is removed when the log is opened.
                 let _ = fs::remove_file(&path);
             }
         })?;
-        self.manifest = manifest;
         self.segment_bytes.insert(number, file_bytes);
         self.active =
             Some(Active { number, path, file, file_bytes, offset: SEGMENT_HEADER_BYTES as u64 });
@@ -209,9 +232,11 @@ impl Writer {
     pub(crate) fn push<'a>(&mut self, records: impl IntoIterator<Item = Record<'a>>) {
         let active = self.active.as_ref().expect("room was made in a segment");
         let (segment, offset) = (active.number, active.offset);
+        let origin = Origin { owner: self.manifest.owner, segment };
         self.last_batch += 1;
+        let numbers = (self.last_batch, self.durable_batch);
         let index = &mut self.index;
-        self.buffer.push(self.last_batch, self.durable_batch, records, |record, range| {
+        self.buffer.push(origin, offset, numbers, records, |record, range| {
             let bytes = range.len() as u64;
             index.apply(record, Place { segment, offset: offset + range.start as u64, bytes });
         });
@@ -221,17 +246,28 @@ impl Writer {
     pub(crate) fn flush(&mut self) -> Result<(), LogError> {
         if !self.buffer.bytes().is_empty() {
             self.write_buffer()?;
-            let active = self.active.as_ref().expect("the buffer belongs to a segment");
-            active.file.sync_data().map_err(LogError::io(&active.path))?;
+            self.sync()?;
             self.durable_batch = self.last_batch;
             self.is_confirmed = false;
-            count(&self.counters.fsyncs, 1);
         }
         count(&self.counters.appends, self.waiting.len() as u64);
         for done in self.waiting.drain(..) {
             done(Ok(()));
         }
         Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), LogError> {
+        let active = self.active.as_ref().expect("there is something to sync");
+        active.file.sync_data().map_err(LogError::io(&active.path))?;
+        self.is_sync_due = false;
+        count(&self.counters.fsyncs, 1);
+        Ok(())
+    }
+
+    /// Makes durable that the last appends were durable.
+    fn sync_confirmation(&mut self) -> Result<(), LogError> {
+        if self.is_sync_due { self.sync() } else { Ok(()) }
     }
 
     fn write_buffer(&mut self) -> Result<(), LogError> {
@@ -258,6 +294,7 @@ impl Writer {
         self.push([]);
         self.write_buffer()?;
         self.is_confirmed = true;
+        self.is_sync_due = true;
         Ok(())
     }
 
@@ -265,10 +302,7 @@ impl Writer {
     pub(crate) fn finish(&mut self) -> Result<(), LogError> {
         self.flush()?;
         self.write_confirmation()?;
-        match &self.active {
-            Some(active) => active.file.sync_data().map_err(LogError::io(&active.path)),
-            None => Ok(()),
-        }
+        self.sync_confirmation()
     }
 
     /// Fails everyone who waits, now and later.
@@ -306,7 +340,7 @@ impl Writer {
 /// Refuses new appends, and fails those that wait.
 fn fail_queue(queue: &Queue, error: &LogError) {
     queue.poison(error.clone());
-    while let Some(group) = queue.take(true).filter(|group| !group.is_empty()) {
+    while let Some(group) = queue.take(Some(Duration::ZERO)).filter(|group| !group.is_empty()) {
         for pending in group {
             (pending.done)(Err(error.clone()));
         }

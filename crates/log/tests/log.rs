@@ -11,8 +11,12 @@ use bytes::Bytes;
 use onefold_log::{HardState, Log, LogError, LogOptions, SnapshotMark, Write};
 use onefold_types::{GroupId, LogIndex, NodeId, Term};
 
-const SMALL: LogOptions =
-    LogOptions { segment_bytes: 16 << 10, retained_bytes: 64 << 10, queue_bytes: 64 << 10 };
+const SMALL: LogOptions = LogOptions {
+    segment_bytes: 16 << 10,
+    retained_bytes: 64 << 10,
+    queue_bytes: 64 << 10,
+    owner: 7,
+};
 
 fn entry(group: u64, index: u64) -> Write {
     Write::Entry {
@@ -191,14 +195,43 @@ fn set_format(path: &Path, header_bytes: usize, format: u32) {
 }
 
 #[test]
-fn a_newer_format_is_refused_by_its_number() {
-    for (file, header_bytes) in [("manifest", 32), ("00000000000000000001.log", 40)] {
+fn another_format_is_refused_by_its_number() {
+    for (file, header_bytes) in [("manifest", 40), ("00000000000000000001.log", 64)] {
         let folder = tempfile::tempdir().unwrap();
         let (log, _) = Log::open(folder.path(), SMALL).unwrap();
         append(&log, vec![entry(1, 1)]).unwrap();
         drop(log);
         set_format(&folder.path().join(file), header_bytes, 9);
         let error = Log::open(folder.path(), SMALL).err().unwrap();
-        assert!(matches!(error, LogError::Newer { found: 9, .. }), "{error}");
+        assert!(matches!(error, LogError::OtherFormat { found: 9, .. }), "{error}");
     }
+}
+
+#[test]
+fn the_manifest_of_the_first_format_is_refused_by_its_number() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("manifest");
+    let mut bytes = b"OFLOGMAN".to_vec();
+    bytes.extend([1, 0, 0, 0]);
+    bytes.extend([1, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    fs::write(&path, &bytes).unwrap();
+    set_format(&path, 32, 1);
+    let error = Log::open(folder.path(), SMALL).err().unwrap();
+    assert!(matches!(error, LogError::OtherFormat { found: 1, .. }), "{error}");
+}
+
+#[test]
+fn a_quiet_log_makes_its_confirmation_durable_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, _) = Log::open(folder.path(), SMALL).unwrap();
+    append(&log, vec![entry(1, 1)]).unwrap();
+    let give_up = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while log.status().fsyncs < 2 {
+        assert!(std::time::Instant::now() < give_up, "{:?}", log.status());
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    drop(log);
+    let (log, _) = Log::open(folder.path(), SMALL).unwrap();
+    log.sync_barrier().unwrap();
+    assert_eq!(log.status().fsyncs, 0, "nothing was appended, so there is nothing to confirm");
 }

@@ -272,8 +272,8 @@ impl Node {
         let id = formed.member(folder.incarnation()).expect("a formed folder is a member").id;
         let cluster = formed.cluster;
         let (log_path, table_path) = (folder.part("log"), folder.part("table"));
-        let (log, recovered) =
-            blocking(move || Log::open(&log_path, LogOptions::default())).await?;
+        let log_options = LogOptions { owner: folder.incarnation(), ..LogOptions::default() };
+        let (log, recovered) = blocking(move || Log::open(&log_path, log_options)).await?;
         let table =
             blocking(move || FjallTable::open(&table_path, TableOptions::default())).await?;
         let table: Arc<dyn Table> = Arc::new(table);

@@ -5,18 +5,22 @@ mod record;
 
 use std::path::Path;
 
+#[cfg(test)]
+pub(crate) use self::batch::SECTOR_BYTES;
 pub(crate) use self::batch::{
-    BATCH_HEADER_BYTES, BatchHeader, BatchWriter, decode_batch, find_confirmation,
+    BATCH_ALIGNMENT, BATCH_HEADER_BYTES, BatchHeader, BatchWriter, Origin, Reading, batch_at,
+    find_confirmation,
 };
 pub(crate) use self::record::{EntryRecord, Record, write_bytes};
 use crate::LogError;
 
-/// The newest format of log files that this program reads and the one that it writes.
-pub const LOG_FORMAT: u32 = 1;
+/// The format of log files that this program reads and writes.
+pub const LOG_FORMAT: u32 = 2;
 
 const SEGMENT_MAGIC: &[u8; 8] = b"OFLOGSEG";
-/// Magic, format, segment number, first batch, file length, checksum.
-pub(crate) const SEGMENT_HEADER_BYTES: usize = 8 + 4 + 8 + 8 + 8 + 4;
+/// Magic, format, owner, segment number, first batch, file length, zeros, checksum. Together they
+/// are as long as two places of batches.
+pub(crate) const SEGMENT_HEADER_BYTES: usize = 8 + 4 + 8 + 8 + 8 + 8 + 16 + 4;
 const CHECKSUM_AT: usize = SEGMENT_HEADER_BYTES - 4;
 
 /// CRC32C.
@@ -28,6 +32,8 @@ pub(crate) fn crc32c(bytes: &[u8]) -> u32 {
 /// What a segment file begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SegmentHeader {
+    /// Whose log it is.
+    pub(crate) owner: u64,
     /// The segment's number; they are contiguous.
     pub(crate) segment: u64,
     /// The number of the first batch in the segment, which tells whether the one before is whole.
@@ -41,37 +47,43 @@ impl SegmentHeader {
         let mut bytes = [0; SEGMENT_HEADER_BYTES];
         bytes[..8].copy_from_slice(SEGMENT_MAGIC);
         bytes[8..12].copy_from_slice(&LOG_FORMAT.to_le_bytes());
-        bytes[12..20].copy_from_slice(&self.segment.to_le_bytes());
-        bytes[20..28].copy_from_slice(&self.first_batch.to_le_bytes());
-        bytes[28..CHECKSUM_AT].copy_from_slice(&self.file_bytes.to_le_bytes());
+        bytes[12..20].copy_from_slice(&self.owner.to_le_bytes());
+        bytes[20..28].copy_from_slice(&self.segment.to_le_bytes());
+        bytes[28..36].copy_from_slice(&self.first_batch.to_le_bytes());
+        bytes[36..44].copy_from_slice(&self.file_bytes.to_le_bytes());
         let checksum = crc32c(&bytes[..CHECKSUM_AT]);
         bytes[CHECKSUM_AT..].copy_from_slice(&checksum.to_le_bytes());
         bytes
     }
 
+    /// The header of a segment's file, from its first bytes.
     pub(crate) fn decode(path: &Path, bytes: &[u8]) -> Result<Self, LogError> {
+        let corrupt = |reason: &str| Err(LogError::corrupt(path, 0, reason));
+        let Some(bytes) = bytes.get(..SEGMENT_HEADER_BYTES) else {
+            return corrupt("it is too short for a segment header");
+        };
         let mut reader = Reader::new(bytes);
-        let header = (|| {
+        let fields = (|| {
             let magic = reader.take(8)?;
             let format = reader.u32()?;
             let header = Self {
+                owner: reader.u64()?,
                 segment: reader.u64()?,
                 first_batch: reader.u64()?,
                 file_bytes: reader.u64()?,
             };
+            reader.take(16)?;
             Some((magic, format, header, reader.u32()?))
         })();
-        let Some((magic, format, header, checksum)) = header else {
-            return Err(LogError::corrupt(path, 0, "it is too short for a segment header"));
-        };
+        let (magic, format, header, checksum) = fields.expect("the length was just checked");
         if magic != SEGMENT_MAGIC {
-            return Err(LogError::corrupt(path, 0, "it does not begin as a segment of a log does"));
+            return corrupt("it does not begin as a segment of a log does");
         }
         if crc32c(&bytes[..CHECKSUM_AT]) != checksum {
-            return Err(LogError::corrupt(path, 0, "the checksum of its header does not match"));
+            return corrupt("the checksum of its header does not match");
         }
         if format != LOG_FORMAT {
-            return Err(LogError::Newer { path: path.to_owned(), found: format });
+            return Err(LogError::OtherFormat { path: path.to_owned(), found: format });
         }
         Ok(header)
     }

@@ -167,7 +167,7 @@ impl<'a> Record<'a> {
             TRUNCATE => Self::Truncate { group, from: LogIndex(reader.u64()?) },
             SNAPSHOT_MARK => Self::SnapshotMark {
                 group,
-                index: LogIndex(reader.u64()?),
+                index: index_before_the_last(reader)?,
                 term: Term(reader.u64()?),
                 data: decode_bytes(reader)?,
             },
@@ -197,11 +197,16 @@ impl<'a> EntryRecord<'a> {
     fn decode(reader: &mut Reader<'a>) -> Option<Self> {
         Some(Self {
             term: Term(reader.u64()?),
-            index: LogIndex(reader.u64()?),
+            index: index_before_the_last(reader).filter(|index| *index > LogIndex::ZERO)?,
             kind: reader.u8()?,
             payload: decode_bytes(reader)?,
         })
     }
+}
+
+/// An index after which there is another one: no log has the last of them.
+fn index_before_the_last(reader: &mut Reader<'_>) -> Option<LogIndex> {
+    reader.u64().filter(|index| *index < u64::MAX).map(LogIndex)
 }
 
 fn encode_bytes(bytes: &[u8], out: &mut Vec<u8>) {

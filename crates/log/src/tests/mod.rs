@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod crash;
+mod damage;
 mod failure;
+mod fuzz;
 mod model;
 mod recovery;
 
@@ -24,6 +26,7 @@ const OPTIONS: LogOptions = LogOptions {
     segment_bytes: SEGMENT_BYTES_MIN,
     retained_bytes: 4 * SEGMENT_BYTES_MIN,
     queue_bytes: 1 << 20,
+    owner: 7,
 };
 
 type Outcomes = Arc<Mutex<Vec<Result<(), LogError>>>>;
@@ -36,17 +39,14 @@ struct Driver {
 
 impl Driver {
     fn open(path: &Path) -> Result<(Self, Recovered), LogError> {
-        let manifest = match Manifest::read(path)? {
+        let manifest = match Manifest::read(path, OPTIONS.owner)? {
             Some(manifest) => manifest,
-            None => {
-                Manifest::EMPTY.write(path)?;
-                Manifest::EMPTY
-            }
+            None => Manifest::empty(OPTIONS.owner).write(path)?,
         };
         let mut found = recover(path, manifest)?;
         let recovered = std::mem::take(&mut found.recovered);
         let queue = Arc::new(Queue::new(OPTIONS.queue_bytes));
-        let counters = Arc::<Counters>::default();
+        let counters = Arc::new(Counters::of(&found));
         let writer = Writer::new(path.to_owned(), OPTIONS, found, queue, counters)?;
         Ok((Self { writer, outcomes: Outcomes::default() }, recovered))
     }

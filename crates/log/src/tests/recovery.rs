@@ -92,35 +92,6 @@ fn entries_that_leave_a_gap_are_refused_and_leave_no_trace() {
 }
 
 #[test]
-fn a_damaged_last_batch_is_cut_before_it_is_confirmed_and_reported_after() {
-    let folder = tempfile::tempdir().unwrap();
-    let (mut driver, _) = Driver::open(folder.path()).unwrap();
-    driver.serve(vec![vec![entry(BUSY, 1, 10)]]);
-    driver.commit(vec![vec![entry(BUSY, 2, 10)]]);
-    let newest = segment_path(folder.path(), 1);
-    let end = |bytes: &[u8]| bytes.iter().rposition(|&byte| byte != 0).unwrap();
-    let last = end(&fs::read(&newest).unwrap());
-
-    flip(&newest, last);
-    let (_, recovered) = Driver::open(folder.path()).unwrap();
-    assert_eq!(recovered[&BUSY].entries.len(), 1);
-    assert!(end(&fs::read(&newest).unwrap()) < last - 10, "the rest of it is erased");
-
-    drop(driver);
-    let (mut driver, _) = Driver::open(folder.path()).unwrap();
-    driver.serve(vec![vec![entry(BUSY, 2, 10)]]);
-    let last = end(&fs::read(&newest).unwrap());
-    flip(&newest, last - BATCH_HEADER_BYTES);
-    match Driver::open(folder.path()).err().unwrap() {
-        LogError::Corrupt { file, offset, .. } => {
-            assert_eq!(file, newest);
-            assert!(offset > SEGMENT_HEADER_BYTES as u64 && offset < last as u64);
-        }
-        other => panic!("{other}"),
-    }
-}
-
-#[test]
 fn damage_is_reported_again_each_time_and_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let (mut driver, _) = Driver::open(folder.path()).unwrap();
