@@ -356,6 +356,11 @@ impl Raft {
         false
     }
 
+    /// Whether the state machine's state is lost, and a snapshot wanted.
+    pub fn is_state_lost(&self) -> bool {
+        self.is_state_lost
+    }
+
     /// Everything that operators see.
     pub fn status(&self) -> Status {
         Status {

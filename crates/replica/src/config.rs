@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use onefold_raft::Lease;
 use onefold_types::{GroupId, NodeId};
 
 use crate::HostError;
@@ -19,6 +20,15 @@ pub struct HostConfig {
     /// A follower that heard nothing for this many ticks, or up to twice as many (drawn at random),
     /// stands for election; a leader without a majority for this long steps down.
     pub election_ticks: u32,
+    /// Groups in which nothing happens fall silent: no ticks, no heartbeats. One beat between two
+    /// nodes stands for all of them.
+    pub quiesce: bool,
+    /// The leader answers reads without asking a majority, for as long as its lease lasts (Raft
+    /// dissertation, section 6.4.1). It relies on clocks: while one node measures
+    /// [`LEASE_DRIFT_PPM`](Self::LEASE_DRIFT_PPM) millionths more than another for the same time, or
+    /// while a virtual machine is paused without its clock noticing, a read may miss a write that was
+    /// acknowledged elsewhere. All nodes must agree on it.
+    pub lease_reads: bool,
     /// The bounds.
     pub limits: Limits,
 }
@@ -31,6 +41,12 @@ impl HostConfig {
     /// Default of [`election_ticks`](Self::election_ticks): 300 ms.
     pub const ELECTION_TICKS: u32 = 15;
 
+    /// Ticks without anything to do after which a group falls silent: 1 s.
+    pub const QUIESCE_AFTER_TICKS: u32 = 50;
+    /// By how many millionths the rates of two nodes' clocks may differ where leases are used: 1%.
+    /// Clocks that are disciplined over a network differ by 0.1% at the very worst.
+    pub const LEASE_DRIFT_PPM: u32 = 10_000;
+
     /// The defaults for a node.
     pub fn new(node: NodeId) -> Self {
         Self {
@@ -38,6 +54,8 @@ impl HostConfig {
             tick: Self::TICK,
             heartbeat_ticks: Self::HEARTBEAT_TICKS,
             election_ticks: Self::ELECTION_TICKS,
+            quiesce: true,
+            lease_reads: false,
             limits: Limits::default(),
         }
     }
@@ -65,6 +83,7 @@ impl HostConfig {
             limits.inflight_bytes_max,
             limits.apply_threads,
             limits.apply_round_bytes_max,
+            limits.retained_bytes_max,
             limits.snapshot_chunk_bytes,
             limits.snapshots_sent_max,
             limits.snapshots_received_max,
@@ -81,6 +100,14 @@ impl HostConfig {
         Ok(())
     }
 
+    /// No longer than the shortest election timeout, so that a dead leader is replaced as soon as
+    /// without leases.
+    fn lease(&self) -> Lease {
+        let length = self.tick.saturating_mul(self.election_ticks);
+        let micros = u64::try_from(length.as_micros()).unwrap_or(u64::MAX);
+        Lease { micros, drift_ppm: Self::LEASE_DRIFT_PPM }
+    }
+
     /// The settings of one group's core.
     pub(crate) fn raft(
         &self,
@@ -92,6 +119,8 @@ impl HostConfig {
             election_ticks: self.election_ticks,
             heartbeat_ticks: self.heartbeat_ticks,
             election_rank,
+            quiesce_after_ticks: self.quiesce.then_some(Self::QUIESCE_AFTER_TICKS),
+            lease: self.lease_reads.then(|| self.lease()),
             inflight_bytes_max: self.limits.inflight_bytes_max,
             uncommitted_bytes_max: self.limits.uncommitted_bytes_max,
             unapplied_bytes_max: self.limits.applying_bytes_max,
@@ -137,6 +166,10 @@ pub struct Limits {
     pub keep_bytes: usize,
     /// Applied entries that a compaction keeps for slow followers.
     pub keep_entries: usize,
+    /// Bytes of applied entries that all groups together keep. Beyond it the biggest are compacted,
+    /// whatever slow followers still need; beyond twice as much, while the table is too slow to be
+    /// made durable, nothing more is taken.
+    pub retained_bytes_max: usize,
     /// Bytes of one piece of a snapshot; one pair may exceed it.
     pub snapshot_chunk_bytes: usize,
     /// Snapshots that the node sends at once.
@@ -165,6 +198,7 @@ impl Default for Limits {
             compact_after_entries: 50_000,
             keep_bytes: 16 << 20,
             keep_entries: 10_000,
+            retained_bytes_max: 256 << 20,
             snapshot_chunk_bytes: 1 << 20,
             snapshots_sent_max: 2,
             snapshots_received_max: 4,

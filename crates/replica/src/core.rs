@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::chores::Chores;
 use crate::inbox::Inbox;
+use crate::metrics::{GroupCounters, GroupMetrics, NodeCounters};
 use crate::snapshot::Transfers;
 use crate::state::{Generations, GroupState};
 use crate::{GroupStatus, HostConfig, HostError, Leadership, MemberProgress, ReadError, Role};
@@ -27,6 +28,7 @@ pub(crate) struct Core {
     pub(crate) transfers: Transfers,
     pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) failure: watch::Sender<Option<HostError>>,
+    pub(crate) counters: NodeCounters,
 }
 
 impl Core {
@@ -68,6 +70,7 @@ pub(crate) struct GroupCell {
     pub(crate) applied: watch::Sender<LogIndex>,
     pub(crate) leadership: watch::Sender<Leadership>,
     pub(crate) progress: Progress,
+    pub(crate) counters: GroupCounters,
     members: Mutex<Members>,
     /// The last confirmed read: what it saw is at most this old.
     confirmed: Mutex<Option<(Instant, LogIndex)>>,
@@ -88,7 +91,6 @@ struct Members {
 #[derive(Default)]
 pub(crate) struct Progress {
     pub(crate) role: AtomicU8,
-    pub(crate) commit: AtomicU64,
     pub(crate) last: AtomicU64,
     pub(crate) is_quiet: AtomicBool,
     pub(crate) is_state_lost: AtomicBool,
@@ -107,6 +109,7 @@ impl GroupCell {
             applied: watch::Sender::new(state.applied()),
             leadership: watch::Sender::new(Leadership::default()),
             progress: Progress::default(),
+            counters: GroupCounters::default(),
             members: Mutex::default(),
             confirmed: Mutex::new(None),
             forwarded_reads,
@@ -170,7 +173,7 @@ impl GroupCell {
         let is_removed = self.is_removed();
         // In this order, each number is at most the next one.
         let applied = *self.applied.borrow();
-        let commit = LogIndex(self.progress.commit.load(Ordering::Acquire)).max(applied);
+        let commit = LogIndex(self.counters.commit_index.get()).max(applied);
         let last = LogIndex(self.progress.last.load(Ordering::Acquire)).max(commit);
         GroupStatus {
             group: self.id,
@@ -190,6 +193,18 @@ impl GroupCell {
             is_removed,
             progress,
         }
+    }
+
+    /// What was counted in the group.
+    pub(crate) fn metrics(&self) -> GroupMetrics {
+        let applied = *self.applied.borrow();
+        let mut values = self.counters.values();
+        values.applied_index = applied.get();
+        values.commit_index = values.commit_index.max(applied.get());
+        let progress = &lock(&self.members).progress;
+        let in_flight = progress.iter().flat_map(BTreeMap::values).map(|it| it.in_flight_bytes);
+        values.in_flight_bytes = in_flight.sum();
+        values
     }
 
     /// Publishes who leads.

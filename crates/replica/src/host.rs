@@ -15,9 +15,9 @@ use tokio::time::Instant;
 
 use crate::core::{Core, lock};
 use crate::start::{Started, start};
-use crate::wire::{ChangeMembership, MESSAGES, Propose, ReadIndex};
+use crate::wire::{BEATS, ChangeMembership, MESSAGES, Propose, ReadIndex};
 use crate::{
-    ChangeError, Group, GroupStatus, HostConfig, HostError, ProposeError, ReadError,
+    ChangeError, Group, GroupStatus, HostConfig, HostError, HostMetrics, ProposeError, ReadError,
     SnapshotMetrics, StateMachine, change, driver, propose, read, snapshot,
 };
 
@@ -99,6 +99,9 @@ impl Host {
         router.one_way(MESSAGES, move |from, frame| driver::deliver(&core, from, frame));
 
         let core = self.core.clone();
+        router.one_way(BEATS, move |from, beat| driver::deliver_beat(&core, from, &beat));
+
+        let core = self.core.clone();
         router.call::<Propose, _, _>(move |_, request, command| {
             let core = core.clone();
             async move {
@@ -149,6 +152,15 @@ impl Host {
     /// What this node's transfers of snapshots amount to since it was started.
     pub fn snapshot_metrics(&self) -> SnapshotMetrics {
         self.core.transfers.metrics()
+    }
+
+    /// Everything that this host counted.
+    pub fn metrics(&self) -> HostMetrics {
+        let counters = &self.core.counters;
+        self.core.inbox.count(counters);
+        let groups = self.core.groups.iter();
+        let groups = groups.map(|(id, cell)| (*id, cell.metrics())).collect();
+        HostMetrics { node: counters.values(), snapshots: self.snapshot_metrics(), groups }
     }
 
     /// Becomes `Some` when the host stopped because log, table or a thread failed. It serves nothing

@@ -15,7 +15,12 @@ use onefold_types::{GroupId, LogIndex, NodeId};
 use tokio::sync::oneshot;
 
 use crate::change::ChangeStep;
+use crate::liveness::Beat;
+use crate::metrics::NodeCounters;
 use crate::{ChangeError, Limits, ProposeError, ReadError, TransferError};
+
+/// Most nodes whose beats wait.
+const BEATS_MAX: usize = 1024;
 
 /// A command that waits for its place in a log.
 pub(crate) struct Proposal {
@@ -61,6 +66,8 @@ pub(crate) struct Round {
     pub(crate) events: Vec<Event>,
     /// Frames of Raft messages, as they came.
     pub(crate) frames: Vec<(NodeId, Bytes)>,
+    /// The last beat of each node that sent any.
+    pub(crate) beats: BTreeMap<NodeId, Beat>,
     pub(crate) proposals: Vec<Proposal>,
     pub(crate) reads: Vec<Read>,
     /// The host stops; there will be no further round.
@@ -119,6 +126,26 @@ impl Inbox {
         waiting.round.frames.push((from, frame));
         self.arrived.notify_one();
         true
+    }
+
+    /// Hands over a beat. It wakes nobody: the consensus thread looks at least at each beat of its
+    /// own, and nothing is lost when only the last one counts.
+    pub(crate) fn deliver_beat(&self, from: NodeId, beat: Beat) {
+        let mut waiting = self.lock();
+        let beats = &mut waiting.round.beats;
+        if beats.len() < BEATS_MAX || beats.contains_key(&from) {
+            beats.insert(from, beat);
+        }
+    }
+
+    /// How much waits.
+    pub(crate) fn count(&self, counters: &NodeCounters) {
+        let waiting = self.lock();
+        counters.proposals_waiting.set(waiting.round.proposals.len());
+        counters.proposals_waiting_bytes.set(waiting.proposal_bytes);
+        counters.reads_waiting.set(waiting.round.reads.len());
+        counters.frames_waiting.set(waiting.round.frames.len());
+        counters.frames_waiting_bytes.set(waiting.frame_bytes);
     }
 
     /// Queues a proposal.
@@ -235,6 +262,17 @@ mod tests {
         }
         let round = inbox.take(Instant::now());
         assert_eq!((round.frames.len(), round.events.len()), (1, 100));
+    }
+
+    #[test]
+    fn the_last_beat_of_each_node_waits_for_the_next_round() {
+        let inbox = inbox();
+        for count in 1..=3 {
+            inbox.deliver_beat(NodeId(2), Beat { process: 7, count });
+        }
+        let round = inbox.take(Instant::now());
+        assert_eq!(round.beats, BTreeMap::from([(NodeId(2), Beat { process: 7, count: 3 })]));
+        assert!(inbox.take(Instant::now()).beats.is_empty());
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::chores::{self, Chores};
 use crate::core::{Core, GroupCell};
 use crate::driver::{Driver, Seat};
 use crate::inbox::Inbox;
+use crate::metrics::NodeCounters;
 use crate::persist::stored;
 use crate::snapshot::{self, Transfers};
 use crate::state::{Generations, GroupState, Logged};
@@ -77,6 +78,7 @@ pub(crate) fn start(
         transfers: Transfers::default(),
         runtime,
         failure: watch::Sender::new(None),
+        counters: NodeCounters::default(),
         config,
     });
     snapshot::resume(&core)?;
@@ -123,6 +125,12 @@ fn restore(
     Ok(Restoring { cell, raft, logged, state })
 }
 
+/// A number that no other process of this node has had: clocks may go back between two starts.
+fn process() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(seed())
+}
+
 /// Different on each start: elections that were drawn once are not drawn again.
 fn seed() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_micros() as u64)
@@ -156,7 +164,7 @@ fn start_threads(
     }
     let (host, table) = (core.clone(), table.clone());
     threads.push(spawn(core, "chores".to_owned(), move || chores::run(&host, &table))?);
-    let driver = Driver::new(core.clone(), log, appliers, seats);
+    let driver = Driver::new(core.clone(), log, appliers, seats, process());
     threads.push(spawn(core, "consensus".to_owned(), move || driver.run())?);
     Ok(threads)
 }

@@ -6,11 +6,32 @@ use onefold_transport::{Method, MethodId, RemoteCode, RemoteError};
 use onefold_types::{GroupId, LogIndex, NodeId};
 use serde::{Deserialize, Serialize};
 
+use crate::liveness::Beat;
 use crate::state::{Position, SnapshotTotal};
 use crate::{ChangeError, ProposeError, ReadError, SessionTag};
 
 /// The one-way message that carries Raft messages of any groups.
 pub(crate) const MESSAGES: MethodId = MethodId(16);
+
+/// The one-way message that says that the process is alive.
+pub(crate) const BEATS: MethodId = MethodId(23);
+
+/// The format of a beat: this byte, then the beat.
+const BEAT_FORMAT: u8 = 1;
+
+/// A beat's payload.
+pub(crate) fn encode_beat(beat: Beat) -> Bytes {
+    let encoded = postcard::to_extend(&beat, vec![BEAT_FORMAT]);
+    encoded.expect("a beat serializes into memory").into()
+}
+
+/// A beat from its payload, if it is one.
+pub(crate) fn beat(payload: &[u8]) -> Option<Beat> {
+    match payload.split_first() {
+        Some((&BEAT_FORMAT, beat)) => postcard::from_bytes(beat).ok(),
+        _ => None,
+    }
+}
 
 /// The format of such a frame: this byte, then pairs of group and message up to its end.
 const FRAME_FORMAT: u8 = 2;
@@ -252,6 +273,16 @@ mod tests {
         let expected: Vec<_> = (0..5).map(|number| (GroupId(number), message(number))).collect();
         assert_eq!(read, Ok(expected));
         assert!(frame.take().is_empty(), "nothing is sent twice");
+    }
+
+    #[test]
+    fn a_beat_travels_and_anything_else_is_none() {
+        let sent = Beat { process: u64::MAX, count: 1 };
+        let payload = encode_beat(sent);
+        assert_eq!(beat(&payload), Some(sent));
+        assert_eq!(beat(&payload[..payload.len() - 1]), None);
+        assert_eq!(beat(&[9, 1, 1]), None);
+        assert_eq!(beat(&[]), None);
     }
 
     #[test]

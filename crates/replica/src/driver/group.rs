@@ -1,6 +1,6 @@
 //! One group on the consensus thread.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -13,6 +13,7 @@ use onefold_types::{GroupId, LogIndex, NodeId, Term};
 use tokio::sync::oneshot;
 
 use super::retained::Retained;
+use super::time::aligned;
 use super::unapplied::Unapplied;
 use super::{Seat, broken, refuse};
 use crate::apply::Waiter;
@@ -43,6 +44,25 @@ pub(super) struct Driven {
     retained: Retained,
     /// Followers that a snapshot is sent to, and what was applied when that began.
     sending: BTreeMap<NodeId, LogIndex>,
+    /// The members as the driver knows them, and whether they may have changed since.
+    pub(super) members: BTreeSet<NodeId>,
+    may_have_new_members: bool,
+    pub(super) is_leading: bool,
+    is_standing: bool,
+    last_leader: Option<NodeId>,
+    /// Ticks up to this one are withheld, see [`aligned`].
+    withheld_until: u64,
+    clock_micros: Option<u64>,
+}
+
+/// What became of a message.
+pub(super) enum Received {
+    /// The core has it, or dropped it for lack of room.
+    Taken,
+    /// It breaks a rule that every correct sender keeps.
+    Malformed(String),
+    /// It answers a question that only members are asked.
+    NotMember,
 }
 
 impl Driven {
@@ -67,6 +87,13 @@ impl Driven {
             unapplied,
             retained,
             sending: BTreeMap::new(),
+            members: BTreeSet::new(),
+            may_have_new_members: true,
+            is_leading: false,
+            is_standing: false,
+            last_leader: None,
+            withheld_until: 0,
+            clock_micros: None,
         }
     }
 
@@ -82,28 +109,47 @@ impl Driven {
         }
     }
 
+    /// Tells the core what time it is, once in a round.
+    pub(super) fn set_clock(&mut self, now_micros: Option<u64>) {
+        if let Some(now) = now_micros
+            && self.clock_micros != now_micros
+        {
+            self.clock_micros = now_micros;
+            self.raft.step(Input::Now(now)).expect("the time is never refused");
+        }
+    }
+
+    /// One tick passed.
+    pub(super) fn tick(&mut self, tick: u64) -> Result<(), HostError> {
+        if tick <= self.withheld_until {
+            return Ok(());
+        }
+        self.step(Input::Tick)
+    }
+
     /// Steps the core with a message of another node.
     pub(super) fn receive(
         &mut self,
         from: NodeId,
         message: Message,
         backlog_bytes_max: usize,
-    ) -> Result<(), HostError> {
+    ) -> Result<Received, HostError> {
+        // Requests are taken from anybody: this replica may not know yet who became a member.
+        if is_answer(&message.body) && !self.raft.membership().contains(from) {
+            return Ok(Received::NotMember);
+        }
         // A replica that applies too slowly takes no more entries; its leader will send them again.
         let is_append =
             matches!(&message.body, Body::Append { entries, .. } if !entries.is_empty());
         if is_append && self.unapplied.bytes() > backlog_bytes_max {
-            return Ok(());
+            return Ok(Received::Taken);
         }
         match self.raft.step(Input::Message { from, message }) {
-            Ok(_) => Ok(()),
+            Ok(_) => Ok(Received::Taken),
             Err(error @ StepError::AcknowledgedEntriesLost { .. }) => {
                 Err(broken(self.id(), &error))
             }
-            Err(error) => {
-                tracing::warn!(group = %self.id(), %from, %error, "refused a message");
-                Ok(())
-            }
+            Err(error) => Ok(Received::Malformed(error.to_string())),
         }
     }
 
@@ -119,9 +165,11 @@ impl Driven {
         if proposals.is_empty() {
             return;
         }
+        let count = proposals.len();
         let commands = proposals.iter().map(|proposal| proposal.command.clone()).collect();
         match self.raft.step(Input::Propose(commands)) {
             Ok(Stepped::Proposed { term, indexes }) => {
+                self.cell.counters.proposals_accepted_total.add(count);
                 let mut index = *indexes.start();
                 for proposal in proposals {
                     self.waiters.insert((index, term), proposal.reply);
@@ -129,7 +177,10 @@ impl Driven {
                 }
             }
             Ok(Stepped::Done) => unreachable!("proposals are answered with their indexes"),
-            Err(error) => refuse(proposals, &self.propose_error(&error)),
+            Err(error) => {
+                self.cell.counters.proposals_refused_total.add(count);
+                refuse(proposals, &self.propose_error(&error));
+            }
         }
     }
 
@@ -168,6 +219,28 @@ impl Driven {
         waiters
     }
 
+    /// A node that was removed while it led hears of the group no more: what became of commands that
+    /// were not committed by then, others know.
+    pub(super) fn give_up_waiters_if_removed(&mut self) {
+        if self.waiters.is_empty()
+            || self.is_leading
+            || self.raft.membership().contains(self.cell.node)
+        {
+            return;
+        }
+        let uncommitted = (self.raft.commit_index().next(), Term::ZERO);
+        let lost = self.waiters.split_off(&uncommitted);
+        self.give_up(lost, "this node was removed from the group before it was committed");
+    }
+
+    fn give_up(&self, waiters: BTreeMap<(LogIndex, Term), ProposeReply>, reason: &str) {
+        let group = self.id();
+        self.cell.counters.proposals_unknown_total.add(waiters.len());
+        for reply in waiters.into_values() {
+            let _ = reply.send(Err(ProposeError::Unknown { group, reason: reason.to_owned() }));
+        }
+    }
+
     pub(super) fn forget_waiters_that_gave_up(&mut self) {
         self.waiters.retain(|_, reply| !reply.is_closed());
     }
@@ -175,6 +248,7 @@ impl Driven {
     /// Asks once what is committed, for all the reads of a round.
     pub(super) fn read(&mut self, replies: Vec<ReadReply>) {
         self.last_read.0 += 1;
+        self.cell.counters.reads_total.add(replies.len());
         match self.raft.step(Input::ReadIndex(self.last_read)) {
             Ok(_) => {
                 self.reads.insert(self.last_read, replies);
@@ -209,7 +283,10 @@ impl Driven {
         let mut may_differ = persist.truncate_from.is_some();
         for entry in &persist.entries {
             self.unapplied.logged(entry.index, entry.bytes());
-            may_differ |= matches!(entry.payload, Payload::Membership(_));
+            if matches!(entry.payload, Payload::Membership(_)) {
+                self.cell.counters.membership_changes_total.increment();
+                may_differ = true;
+            }
         }
         if may_differ {
             self.publish_membership();
@@ -219,7 +296,9 @@ impl Driven {
     /// An apply round is done.
     pub(super) fn applied(&mut self, index: LogIndex, bytes: usize) -> Result<(), HostError> {
         self.step(Input::Applied(index))?;
-        self.retained.applied(index, bytes);
+        let counters = &self.cell.counters;
+        counters.entries_applied_total.add(self.retained.applied(index, bytes));
+        counters.bytes_applied_total.add(bytes);
         self.unapplied.applied(index);
         Ok(())
     }
@@ -230,13 +309,11 @@ impl Driven {
         self.retained = Retained::after(index);
         self.unapplied.applied(index);
         self.publish_membership();
+        self.cell.counters.snapshots_installed_total.increment();
         // Whether they were executed is hidden in the snapshot.
-        let group = self.id();
         let later = self.waiters.split_off(&(index.next(), Term::ZERO));
-        for reply in std::mem::replace(&mut self.waiters, later).into_values() {
-            let reason = "this replica lost leadership and caught up by a snapshot".to_owned();
-            let _ = reply.send(Err(ProposeError::Unknown { group, reason }));
-        }
+        let hidden = std::mem::replace(&mut self.waiters, later);
+        self.give_up(hidden, "this replica lost leadership and caught up by a snapshot");
         Ok(())
     }
 
@@ -250,6 +327,10 @@ impl Driven {
         outcome: SnapshotOutcome,
     ) -> Result<(), HostError> {
         self.sending.remove(&to);
+        match outcome {
+            SnapshotOutcome::Delivered(_) => self.cell.counters.snapshots_sent_total.increment(),
+            SnapshotOutcome::Failed => self.cell.counters.snapshots_failed_total.increment(),
+        }
         self.step(Input::SnapshotSent { to, outcome })
     }
 
@@ -261,17 +342,31 @@ impl Driven {
 
     /// Everything up to `durable` is durable in the table: drops what need not be kept.
     pub(super) fn compact(&mut self, durable: LogIndex, limits: &Limits) -> Result<(), HostError> {
-        if !self.is_compaction_due(limits) {
-            return Ok(());
-        }
         let keep_entries = limits.keep_entries as u64;
-        let Some(through) = self.retained.surplus(limits.keep_bytes, keep_entries, durable) else {
-            return Ok(());
-        };
+        self.compact_through(self.retained.surplus(limits.keep_bytes, keep_entries, durable))
+    }
+
+    /// Everything up to `durable` is durable in the table: keeps at most so much.
+    pub(super) fn compact_to(
+        &mut self,
+        durable: LogIndex,
+        keep_bytes_max: usize,
+    ) -> Result<(), HostError> {
+        self.compact_through(self.retained.excess(keep_bytes_max, durable))
+    }
+
+    fn compact_through(&mut self, through: Option<LogIndex>) -> Result<(), HostError> {
+        let Some(through) = through else { return Ok(()) };
         self.step(Input::Compact(through))?;
         self.retained.compacted(through);
+        self.cell.counters.compactions_total.increment();
         tracing::debug!(group = %self.id(), %through, "compacted the log");
         Ok(())
+    }
+
+    /// Bytes of applied entries that are kept.
+    pub(super) fn retained_bytes(&self) -> usize {
+        self.retained.bytes()
     }
 
     pub(super) fn change_membership(
@@ -302,14 +397,47 @@ impl Driven {
 
     /// Publishes where the group is.
     pub(super) fn publish(&self) {
-        let progress = &self.cell.progress;
-        progress.commit.store(self.raft.commit_index().get(), Ordering::Release);
+        let GroupCell { progress, counters, .. } = &*self.cell;
+        counters.commit_index.set_index(self.raft.commit_index());
+        counters.retained_bytes.set(self.retained.bytes());
+        counters.retained_entries.set(self.retained.entries() as usize);
+        counters.unapplied_bytes.set(self.unapplied.bytes());
         progress.last.store(self.raft.last_index().get(), Ordering::Release);
+        progress.is_state_lost.store(self.raft.is_state_lost(), Ordering::Release);
     }
 
     /// Publishes who belongs to the group.
-    pub(super) fn publish_membership(&self) {
+    pub(super) fn publish_membership(&mut self) {
         self.cell.set_membership(self.raft.membership());
+        self.may_have_new_members = true;
+    }
+
+    /// The members before, if they are others now.
+    pub(super) fn take_new_members(&mut self) -> Option<BTreeSet<NodeId>> {
+        if !std::mem::take(&mut self.may_have_new_members) {
+            return None;
+        }
+        let now = self.raft.membership().members();
+        (now != self.members).then(|| std::mem::replace(&mut self.members, now))
+    }
+
+    /// The group needs no ticks until something happens.
+    pub(super) fn fell_quiet(&mut self) {
+        self.publish_progress();
+        self.cell.progress.is_quiet.store(true, Ordering::Release);
+        // The logs of leader and follower are equal and committed: no other entry ever will be.
+        let (group, leader) = (self.id(), self.raft.leader());
+        for reply in std::mem::take(&mut self.waiters).into_values() {
+            let _ = reply.send(Err(ProposeError::NotLeader { group, leader }));
+        }
+    }
+
+    /// Something happens again.
+    pub(super) fn woke(&mut self, tick: u64, heartbeat_ticks: u32) {
+        self.cell.progress.is_quiet.store(false, Ordering::Release);
+        if self.is_leading {
+            self.withheld_until = aligned(tick, heartbeat_ticks);
+        }
     }
 
     /// Publishes how far the members are, if this replica leads.
@@ -322,8 +450,22 @@ impl Driven {
         }
     }
 
-    pub(super) fn role_changed(&mut self, change: &RoleChange) {
+    pub(super) fn role_changed(&mut self, change: &RoleChange, tick: u64, heartbeat_ticks: u32) {
         let RoleChange { role, term, leader } = *change;
+        let counters = &self.cell.counters;
+        let was_standing = std::mem::replace(&mut self.is_standing, is_standing(role));
+        if self.is_standing && !was_standing {
+            counters.elections_total.increment();
+        }
+        if leader.is_some() && leader != self.last_leader {
+            counters.leader_changes_total.increment();
+            self.last_leader = leader;
+        }
+        self.is_leading = role == Role::Leader;
+        if self.is_leading {
+            counters.elections_won_total.increment();
+            self.withheld_until = aligned(tick, heartbeat_ticks);
+        }
         let group = self.id();
         match role {
             Role::Leader => tracing::info!(%group, %term, "leads"),
@@ -335,6 +477,22 @@ impl Driven {
         }
         self.cell.set_leadership(role, term, leader);
     }
+}
+
+/// Whether a message is one that only those send who were asked: members.
+fn is_answer(body: &Body) -> bool {
+    matches!(
+        body,
+        Body::PreVoteResponse { .. }
+            | Body::VoteResponse { .. }
+            | Body::AppendAccepted { .. }
+            | Body::AppendRejected { .. }
+            | Body::HeartbeatResponse { .. }
+    )
+}
+
+fn is_standing(role: Role) -> bool {
+    matches!(role, Role::PreCandidate | Role::Candidate)
 }
 
 fn answer(replies: Vec<ReadReply>, outcome: &Result<LogIndex, ReadError>) {
