@@ -5,6 +5,9 @@ use thiserror::Error;
 
 use crate::entry::{Entry, HardState, SnapshotMark};
 
+/// The least drift that a lease cannot allow for, in millionths.
+const DRIFT_PPM_END: u32 = 500_000;
+
 /// Settings of one group on one node. Time is counted in ticks; the driver says how long one is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -49,16 +52,25 @@ pub struct Config {
 
 /// How long a leader may serve reads after a majority heard of it, and what that relies on.
 ///
-/// The bound is on the *rate* of the clocks alone: while one process measures `micros`, no other
-/// member's process may measure less than `micros` less `drift_ppm` millionths of it, or more than
-/// that above it. What the clocks show, and when they were set, does not matter.
+/// The bound is on the *rate* of clocks alone: while any member's process measures some time, no
+/// other's measures less than it by more than `drift_ppm` millionths. What the clocks show, and
+/// whether they are set, does not matter. If a clock breaks the bound, a deposed leader may serve a
+/// stale read; nothing else of the group's safety depends on clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lease {
-    /// The length in microseconds; at least 1. Voters refuse to elect for so long after they heard
-    /// the leader, so it should not be longer than the shortest election timeout.
+    /// In microseconds, at least 1. For so long after a voter heard the leader, or started, it
+    /// neither votes nor stands; so this should be less than the shortest election timeout.
     pub micros: u64,
-    /// By how many millionths two clocks may differ in their rates; less than 500,000.
+    /// By how many millionths the rates of two clocks may differ; less than 500,000.
     pub drift_ppm: u32,
+}
+
+impl Lease {
+    /// For how long, by its own clock, a leader may count on the voters' promises.
+    pub(crate) fn usable_micros(&self) -> u64 {
+        let drift = u128::from(self.micros) * u128::from(self.drift_ppm);
+        self.micros - drift.div_ceil(1_000_000) as u64
+    }
 }
 
 impl Config {
@@ -103,6 +115,14 @@ impl Config {
             ("reads_pending_max", self.reads_pending_max),
             ("disk_stall_ticks", self.disk_stall_ticks as usize),
         ];
+        if let Some(lease) = self.lease {
+            if lease.micros == 0 {
+                return Err(ConfigError::Zero { setting: "lease.micros" });
+            }
+            if lease.drift_ppm >= DRIFT_PPM_END {
+                return Err(ConfigError::DriftTooLarge { drift_ppm: lease.drift_ppm });
+            }
+        }
         match positive.into_iter().find(|(_, value)| *value == 0) {
             Some((setting, _)) => Err(ConfigError::Zero { setting }),
             None => Ok(()),
@@ -145,6 +165,12 @@ pub enum ConfigError {
         election_ticks: u32,
         /// As configured.
         heartbeat_ticks: u32,
+    },
+    /// Clocks that differ so much leave nothing of a lease.
+    #[error("a lease allows for a drift of less than 500000 ppm, not of {drift_ppm}")]
+    DriftTooLarge {
+        /// As configured.
+        drift_ppm: u32,
     },
     /// The entries have a hole or go backwards.
     #[error(

@@ -11,21 +11,33 @@ use crate::{
     status::Role,
 };
 
+/// How much later, in ranks, a server stands for election whose state is lost: it could only lead to
+/// bring the others up to date, so they get their chance first.
+const STATE_LOST_RANKS: u32 = 2;
+
 impl Raft {
-    /// Draws a new random timeout (§5.2: split votes are rare and resolve themselves).
+    /// Draws a new random timeout (§5.2: split votes are rare and resolve themselves). Who should
+    /// rather not lead waits longer.
     pub(crate) fn restart_election_timer(&mut self) {
         let base = self.config.election_ticks;
+        let rank =
+            self.config.election_rank + if self.is_state_lost { STATE_LOST_RANKS } else { 0 };
         self.election_elapsed = 0;
-        self.election_timeout = base + self.random.below(base);
+        self.election_timeout =
+            rank.saturating_mul(base).saturating_add(base + self.random.below(base));
     }
 
     pub(crate) fn tick_election(&mut self) {
         self.election_elapsed = self.election_elapsed.saturating_add(1);
-        if self.election_elapsed >= self.election_timeout {
-            self.restart_election_timer();
-            // Those that cannot stand vote for others from now on.
-            self.leader = None;
+        if self.election_elapsed < self.election_timeout || self.is_bound_by_lease() {
+            return;
+        }
+        self.restart_election_timer();
+        let leader = self.leader.take();
+        if self.may_campaign() {
             self.campaign_now();
+        } else if let Some(leader) = leader {
+            self.send(leader, Body::Awake);
         }
     }
 
@@ -38,9 +50,17 @@ impl Raft {
     pub(crate) fn ignores_newer_term(&self, body: &Body) -> bool {
         match body {
             Body::RequestPreVote { .. } | Body::RequestVote { transfer: false, .. } => {
-                self.hears_leader()
+                self.hears_leader() || self.is_bound_by_lease()
             }
             _ => false,
+        }
+    }
+
+    /// A leader that stands for election in a later term leads no longer.
+    pub(crate) fn notice_standing_leader(&mut self, from: NodeId, body: &Body) {
+        let stands = matches!(body, Body::RequestPreVote { .. } | Body::RequestVote { .. });
+        if stands && self.leader == Some(from) {
+            self.leader = None;
         }
     }
 
@@ -48,8 +68,9 @@ impl Raft {
         self.role != Role::Leader
             && self.log.membership().is_voter(self.config.id)
             && self.installing.is_none()
-            && !self.is_state_lost
             && !self.is_disk_stalled()
+            // Without its state it leads only to hand over.
+            && !(self.is_state_lost && self.is_only_voter())
     }
 
     /// Whether a write has been under way for too long to lead with this disk.
@@ -60,7 +81,7 @@ impl Raft {
 
     /// Asks for pre-votes, then, with a majority of them, stands for election.
     pub(crate) fn campaign_now(&mut self) {
-        if !self.may_campaign() {
+        if !self.may_campaign() || self.is_bound_by_lease() {
             return;
         }
         self.restart_election_timer();
@@ -78,7 +99,7 @@ impl Raft {
     /// Stands for election in a new term (§5.2). The requests leave once term and vote are
     /// durable: a server that forgot them could be elected by answers to its former self.
     pub(crate) fn stand_for_election(&mut self, transfer: bool) {
-        if !self.may_campaign() {
+        if !self.may_campaign() || (self.is_bound_by_lease() && !transfer) {
             return;
         }
         self.restart_election_timer();
@@ -103,7 +124,7 @@ impl Raft {
         last_term: Term,
     ) {
         let is_free = term > self.term || self.can_vote_for(from);
-        if is_free && self.log.is_up_to_date(last_index, last_term) {
+        if is_free && !self.is_bound_by_lease() && self.log.is_up_to_date(last_index, last_term) {
             self.send_in_term(from, term, Body::PreVoteResponse { granted: true });
         } else {
             self.send(from, Body::PreVoteResponse { granted: false });
@@ -138,8 +159,10 @@ impl Raft {
         from: NodeId,
         last_index: LogIndex,
         last_term: Term,
+        transfer: bool,
     ) {
-        let granted = self.can_vote_for(from) && self.log.is_up_to_date(last_index, last_term);
+        let is_free = self.can_vote_for(from) && (transfer || !self.is_bound_by_lease());
+        let granted = is_free && self.log.is_up_to_date(last_index, last_term);
         if granted {
             if self.role == Role::PreCandidate {
                 self.become_follower(self.term, None);
@@ -176,6 +199,7 @@ impl Raft {
         self.votes.clear();
         self.progress.clear();
         self.transferee = None;
+        self.quiescence.is_quiet = false;
         self.restart_election_timer();
     }
 
@@ -188,9 +212,11 @@ impl Raft {
         self.leader = Some(self.config.id);
         self.election_elapsed = 0;
         self.heartbeat_elapsed = 0;
+        self.quiescence.idle_ticks = 0;
+        self.leadership_lease.begin_term();
         self.term_start = self.log.last_index().next();
         self.follow_members();
-        let payload = match self.log.membership_index() {
+        let payload = match self.log.last_index() {
             LogIndex::ZERO => Payload::Membership(Box::new(self.log.membership().clone())),
             _ => Payload::Empty,
         };
@@ -201,6 +227,7 @@ impl Raft {
     pub(crate) fn tick_leader(&mut self) {
         self.election_elapsed = self.election_elapsed.saturating_add(1);
         self.heartbeat_elapsed = self.heartbeat_elapsed.saturating_add(1);
+        self.quiescence.idle_ticks = self.quiescence.idle_ticks.saturating_add(1);
         if self.election_elapsed >= self.config.election_ticks {
             self.election_elapsed = 0;
             if self.transferee.take().is_some() && self.must_abdicate() {
@@ -219,7 +246,11 @@ impl Raft {
         }
         if self.heartbeat_elapsed >= self.config.heartbeat_ticks {
             self.heartbeat_elapsed = 0;
-            self.heartbeat_due();
+            if self.may_quiesce() {
+                self.quiesce();
+            } else {
+                self.heartbeat_due();
+            }
         }
     }
 

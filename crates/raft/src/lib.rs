@@ -40,12 +40,14 @@
 mod config;
 mod election;
 mod entry;
+mod lease;
 mod log;
 mod membership;
 mod message;
 mod output;
 mod persistence;
 mod progress;
+mod quiescence;
 mod quorum;
 mod raft;
 mod random;

@@ -97,9 +97,10 @@ pub enum Body {
         /// The last index that the missing snapshot covers.
         index: LogIndex,
     },
-    /// The follower's state machine covers this index: no snapshot that ends there is needed.
+    /// The follower's state machine covers this, durably, and its log equals the leader's so far: no
+    /// snapshot that ends here is needed any longer.
     SnapshotInstalled {
-        /// The last index that the snapshot covers.
+        /// The last index that is covered.
         index: LogIndex,
     },
     /// Start an election now (dissertation, section 3.10).
@@ -110,8 +111,9 @@ pub enum Body {
         /// The last index of the leader's log.
         last: LogIndex,
     },
-    /// The answer to [`Body::Quiesce`] of a follower that cannot fall silent.
-    QuiesceRefused,
+    /// The follower is not silent, and the leader should not be: the answer to [`Body::Quiesce`] of
+    /// one that cannot fall silent, and what one says that waits for the leader in vain.
+    Awake,
     /// The follower's log is whole but its state machine is lost: it needs a snapshot even though it
     /// needs no entries.
     SnapshotWanted {

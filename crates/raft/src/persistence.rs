@@ -96,6 +96,11 @@ impl Persistence {
         self.writes.front().map(|write| write.issued_at_tick)
     }
 
+    /// Whether nothing is being written.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.writes.is_empty()
+    }
+
     /// A new commit index alone does not make a write: it is only a hint (see [`HardState`]).
     fn is_write_needed(&self, hard_state: &HardState, last: LogIndex) -> bool {
         (hard_state.term, hard_state.vote) != (self.hard_state.term, self.hard_state.vote)

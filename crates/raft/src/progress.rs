@@ -18,6 +18,8 @@ use crate::{
 ///     └──────────────────────┘           accepted inside the log ──▶ Replicate
 ///            rejected                    failed, or outdated by compaction ──▶ Probe
 /// ```
+///
+/// Beside that, a follower that lost its state machine asks for a snapshot while it is fed.
 #[derive(Clone, Debug)]
 enum State {
     /// One append at a time: the place where the logs part is not known.
@@ -27,8 +29,17 @@ enum State {
     },
     /// Appends are pipelined.
     Replicate,
-    /// The driver sends a snapshot; once it is delivered the follower is told its mark.
-    Snapshot { delivered: Option<SnapshotMark> },
+    /// Nothing until a snapshot has brought the follower to the log.
+    Snapshot,
+}
+
+/// A snapshot on its way.
+#[derive(Clone, Debug)]
+enum Transfer {
+    /// The driver sends it.
+    Streaming,
+    /// The follower has it, and is to install it.
+    Delivered(SnapshotMark),
 }
 
 /// A leader's view of one follower (`nextIndex`, `matchIndex` in figure 2).
@@ -37,6 +48,7 @@ pub(crate) struct Progress {
     matched: LogIndex,
     next: LogIndex,
     state: State,
+    transfer: Option<Transfer>,
     in_flight: InFlight,
     /// The commit index of the last append that was sent.
     commit_sent: LogIndex,
@@ -53,6 +65,7 @@ impl Progress {
             matched: LogIndex::ZERO,
             next,
             state: State::Probe { paused: false },
+            transfer: None,
             in_flight: InFlight::default(),
             commit_sent: LogIndex::ZERO,
             read_round: 0,
@@ -75,7 +88,7 @@ impl Progress {
         match self.state {
             State::Probe { paused } => !paused,
             State::Replicate => !self.in_flight.is_full(messages_max, bytes_max),
-            State::Snapshot { .. } => false,
+            State::Snapshot => false,
         }
     }
 
@@ -84,7 +97,7 @@ impl Progress {
         match self.state {
             State::Probe { paused } => !paused,
             State::Replicate => self.commit_sent < commit,
-            State::Snapshot { .. } => false,
+            State::Snapshot => false,
         }
     }
 
@@ -99,7 +112,7 @@ impl Progress {
                     self.in_flight.add(last, bytes);
                 }
             }
-            State::Snapshot { .. } => unreachable!("nothing is appended while a snapshot is sent"),
+            State::Snapshot => unreachable!("nothing is appended while a snapshot is sent"),
         }
     }
 
@@ -110,12 +123,16 @@ impl Progress {
         match &self.state {
             State::Probe { .. } => self.replicate(),
             State::Replicate => self.in_flight.free_through(matched),
-            State::Snapshot { .. } if self.matched.next() >= first_index => self.replicate(),
+            State::Snapshot if self.matched.next() >= first_index => {
+                self.transfer = None;
+                self.replicate();
+            }
             // The log was compacted past the snapshot while it was sent: another one is needed.
-            State::Snapshot { delivered: Some(mark) } if self.matched >= mark.index => {
+            State::Snapshot if self.delivered_snapshot().is_some_and(|m| m.index <= matched) => {
+                self.transfer = None;
                 self.probe(self.matched.next(), false);
             }
-            State::Snapshot { .. } => {}
+            State::Snapshot => {}
         }
     }
 
@@ -124,7 +141,7 @@ impl Progress {
         let is_stale = match self.state {
             State::Probe { .. } => prev_index.next() != self.next,
             State::Replicate => prev_index <= self.matched,
-            State::Snapshot { .. } => true,
+            State::Snapshot => true,
         };
         if !is_stale {
             self.probe(next.min(prev_index), false);
@@ -138,41 +155,64 @@ impl Progress {
         }
     }
 
-    /// A snapshot is needed; true if none is under way.
+    /// Only a snapshot can bring the follower to the log; true if none is under way.
     pub(crate) fn need_snapshot(&mut self) -> bool {
-        if matches!(self.state, State::Snapshot { .. }) {
-            return false;
-        }
         self.in_flight = InFlight::default();
-        self.state = State::Snapshot { delivered: None };
-        true
+        self.state = State::Snapshot;
+        self.start_snapshot()
+    }
+
+    /// The follower wants a snapshot that covers at least `least`; true if none is under way.
+    pub(crate) fn snapshot_wanted(&mut self, least: LogIndex) -> bool {
+        self.transfer.take_if(|transfer| match transfer {
+            Transfer::Delivered(mark) => mark.index < least,
+            Transfer::Streaming => false,
+        });
+        self.start_snapshot()
+    }
+
+    fn start_snapshot(&mut self) -> bool {
+        let is_first = self.transfer.is_none();
+        self.transfer.get_or_insert(Transfer::Streaming);
+        is_first
     }
 
     /// The driver delivered a snapshot; true if one was waited for.
     pub(crate) fn snapshot_delivered(&mut self, mark: &SnapshotMark) -> bool {
-        match &mut self.state {
-            State::Snapshot { delivered } => {
-                *delivered = Some(mark.clone());
-                true
-            }
-            State::Probe { .. } | State::Replicate => false,
+        let is_awaited = self.transfer.is_some();
+        if is_awaited {
+            self.transfer = Some(Transfer::Delivered(mark.clone()));
+        }
+        is_awaited
+    }
+
+    /// The follower needs no snapshot that ends at this index or before it.
+    pub(crate) fn snapshot_installed(&mut self, index: LogIndex) {
+        if self.delivered_snapshot().is_some_and(|mark| mark.index <= index) {
+            self.transfer = None;
         }
     }
 
     /// The driver could not deliver, or the follower could not install: try again after the next
     /// sign of life.
     pub(crate) fn snapshot_failed(&mut self) {
-        if matches!(self.state, State::Snapshot { .. }) {
+        self.transfer = None;
+        if matches!(self.state, State::Snapshot) {
             self.probe(self.matched.next(), true);
         }
     }
 
     /// The snapshot that the follower has and should install.
     pub(crate) fn delivered_snapshot(&self) -> Option<&SnapshotMark> {
-        match &self.state {
-            State::Snapshot { delivered } => delivered.as_ref(),
-            State::Probe { .. } | State::Replicate => None,
+        match &self.transfer {
+            Some(Transfer::Delivered(mark)) => Some(mark),
+            Some(Transfer::Streaming) | None => None,
         }
+    }
+
+    /// Whether the follower has everything through `last` and nothing is on its way to it.
+    pub(crate) fn is_up_to_date(&self, last: LogIndex) -> bool {
+        self.is_replicating() && self.matched == last && self.transfer.is_none()
     }
 
     /// Whether appends are pipelined.
@@ -186,7 +226,7 @@ impl Progress {
             mode: match self.state {
                 State::Probe { .. } => FollowerMode::Probe,
                 State::Replicate => FollowerMode::Replicate,
-                State::Snapshot { .. } => FollowerMode::Snapshot,
+                State::Snapshot => FollowerMode::Snapshot,
             },
             matched: self.matched,
             next: self.next,

@@ -9,12 +9,14 @@ use thiserror::Error;
 use crate::{
     config::{Config, ConfigError, Restored},
     entry::{HardState, SnapshotMark},
+    lease::LeadershipLease,
     log::Log,
     membership::{Membership, MembershipChange},
     message::{Body, Message},
     output::{Output, ReadId, RoleChange},
     persistence::{PersistSequence, Persistence},
     progress::Progress,
+    quiescence::Quiescence,
     random::Random,
     read::Reads,
     status::{Role, Status},
@@ -66,15 +68,19 @@ pub enum Input {
     /// entry that starts the change, or by [`Stepped::Done`] if everything is so already.
     ChangeMembership(MembershipChange),
     /// The time in microseconds by this process's monotonic clock. Needed with [`Config::lease`]
-    /// only, before the other inputs that happened at that time.
+    /// only: before other inputs, and read after those had arrived, else a promise would seem to be
+    /// older than the message to which it belongs.
     Now(u64),
-    /// The node of a member is down, or its process is another than before.
+    /// The node of a member is down, or its process is another than before. A hint: if it is wrong or
+    /// late, only the silence of an idle group is disturbed or lasts too long.
     NodeDown(NodeId),
-    /// The node of a member is up.
+    /// The node of a member is up. A hint as well.
     NodeUp(NodeId),
     /// Stop being silent.
     Wake,
-    /// The state machine lost its state, or it is not to be trusted any longer.
+    /// The state machine's state is lost, or not to be trusted any longer. Until the driver steps
+    /// [`Input::SnapshotInstalled`] nothing is handed out to be applied and nothing can be compacted;
+    /// reports of what was applied before are ignored and must have ended by then.
     StateLost,
 }
 
@@ -200,6 +206,9 @@ pub struct Raft {
     pub(crate) transferee: Option<NodeId>,
     pub(crate) reads: Reads,
 
+    pub(crate) quiescence: Quiescence,
+    pub(crate) leadership_lease: LeadershipLease,
+
     pub(crate) output: Output,
     reported: RoleChange,
 }
@@ -242,6 +251,8 @@ impl Raft {
             uncommitted_bytes: 0,
             transferee: None,
             reads: Reads::default(),
+            quiescence: Quiescence::default(),
+            leadership_lease: LeadershipLease::default(),
             output: Output::default(),
             reported: RoleChange { role: Role::Follower, term, leader: None },
             log,
@@ -257,6 +268,9 @@ impl Raft {
     /// # Errors
     /// See [`StepError`]; the input then had no effect.
     pub fn step(&mut self, input: Input) -> Result<Stepped, StepError> {
+        if wakes(&input) {
+            self.wake();
+        }
         match input {
             Input::Tick => self.tick(),
             Input::Message { from, message } => self.receive(from, message)?,
@@ -271,9 +285,11 @@ impl Raft {
             Input::TransferLeadership(to) => self.transfer_leadership(to)?,
             Input::Campaign => self.campaign_now(),
             Input::ChangeMembership(change) => return self.change_membership(&change),
-            Input::Now(_) => {}
-            Input::NodeDown(_) | Input::NodeUp(_) | Input::Wake => {}
-            Input::StateLost => {}
+            Input::Now(micros) => self.set_time(micros),
+            Input::NodeDown(id) => self.node_down(id),
+            Input::NodeUp(id) => self.node_up(id),
+            Input::Wake => {}
+            Input::StateLost => self.state_lost(),
         }
         Ok(Stepped::Done)
     }
@@ -353,7 +369,7 @@ impl Raft {
     /// Whether the core is silent because nothing happens: it needs no ticks until it gets another
     /// input.
     pub fn is_quiet(&self) -> bool {
-        false
+        self.quiescence.is_quiet
     }
 
     /// Whether the state machine's state is lost, and a snapshot wanted.
@@ -379,7 +395,7 @@ impl Raft {
             is_quiet: self.is_quiet(),
             is_state_lost: self.is_state_lost,
             transferee: self.transferee,
-            lease_until: None,
+            lease_until: self.lease_until().filter(|_| self.holds_lease()),
             followers: self.progress.iter().map(|(&id, p)| (id, p.status())).collect(),
         }
     }
@@ -389,6 +405,9 @@ impl Raft {
     }
 
     fn tick(&mut self) {
+        if self.is_quiet() {
+            return;
+        }
         self.ticks += 1;
         match self.role {
             Role::Leader => self.tick_leader(),
@@ -402,7 +421,9 @@ impl Raft {
         if from == self.config.id {
             return Err(StepError::Malformed { from, what: "it bears this node's own id" });
         }
+        self.wake_for_message(from, term, &body);
         if term > self.term {
+            self.notice_standing_leader(from, &body);
             if self.ignores_newer_term(&body) {
                 return Ok(());
             }
@@ -416,8 +437,8 @@ impl Raft {
                 self.receive_pre_vote_request(from, term, last_index, last_term);
             }
             Body::PreVoteResponse { granted } => self.receive_pre_vote(from, term, granted),
-            Body::RequestVote { last_index, last_term, .. } => {
-                self.receive_vote_request(from, last_index, last_term);
+            Body::RequestVote { last_index, last_term, transfer } => {
+                self.receive_vote_request(from, last_index, last_term, transfer);
             }
             Body::VoteResponse { granted } => self.receive_vote(from, granted),
             Body::Append { prev_index, prev_term, entries, commit } => {
@@ -436,11 +457,10 @@ impl Raft {
             Body::InstallSnapshot { mark } => self.receive_install_snapshot(from, mark),
             Body::SnapshotMissing { index } => self.receive_snapshot_missing(from, index),
             Body::TimeoutNow => self.receive_timeout_now(),
-            Body::TermOver
-            | Body::Quiesce { .. }
-            | Body::QuiesceRefused
-            | Body::SnapshotInstalled { .. }
-            | Body::SnapshotWanted { .. } => {}
+            Body::SnapshotInstalled { index } => self.receive_snapshot_installed(from, index)?,
+            Body::SnapshotWanted { least } => self.receive_snapshot_wanted(from, least),
+            Body::Quiesce { last } => self.receive_quiesce(from, last),
+            Body::Awake | Body::TermOver => {}
         }
         Ok(())
     }
@@ -450,7 +470,10 @@ impl Raft {
     fn adopt_term(&mut self, from: NodeId, term: Term, body: &Body) {
         match body {
             Body::RequestPreVote { .. } | Body::PreVoteResponse { granted: true } => {}
-            Body::Append { .. } | Body::Heartbeat { .. } | Body::InstallSnapshot { .. } => {
+            Body::Append { .. }
+            | Body::Heartbeat { .. }
+            | Body::InstallSnapshot { .. }
+            | Body::Quiesce { .. } => {
                 self.become_follower(term, Some(from));
             }
             _ => self.become_follower(term, None),
@@ -464,6 +487,7 @@ impl Raft {
             Body::RequestVote { .. }
             | Body::Append { .. }
             | Body::Heartbeat { .. }
+            | Body::Quiesce { .. }
             | Body::InstallSnapshot { .. } => Body::TermOver,
             _ => return,
         };
@@ -507,6 +531,20 @@ impl Raft {
     pub(crate) fn is_only_voter(&self) -> bool {
         self.log.membership().is_only_voter(self.config.id)
     }
+}
+
+/// Whether somebody wants something of the group.
+fn wakes(input: &Input) -> bool {
+    matches!(
+        input,
+        Input::Propose(_)
+            | Input::ReadIndex(_)
+            | Input::ChangeMembership(_)
+            | Input::TransferLeadership(_)
+            | Input::Campaign
+            | Input::StateLost
+            | Input::Wake
+    )
 }
 
 fn check_numbers(from: NodeId, term: Term, body: &Body) -> Result<(), StepError> {

@@ -34,6 +34,11 @@ pub(crate) struct Reads {
 }
 
 impl Reads {
+    /// Whether nothing waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.rounds.is_empty()
+    }
+
     fn len(&self) -> usize {
         self.waiting.len() + self.rounds.iter().map(|round| round.reads.len()).sum::<usize>()
     }
@@ -43,6 +48,13 @@ impl Raft {
     pub(crate) fn read_index(&mut self, id: ReadId) -> Result<(), StepError> {
         if self.role != Role::Leader {
             return Err(StepError::NotLeader { leader: self.leader });
+        }
+        if self.is_state_lost {
+            return Err(StepError::NotLeader { leader: None });
+        }
+        if self.holds_lease() {
+            self.output.read_states.push(ReadState::Ready { id, index: self.commit });
+            return Ok(());
         }
         if self.reads.len() >= self.config.reads_pending_max {
             return Err(StepError::Overloaded);
@@ -58,9 +70,12 @@ impl Raft {
         }
     }
 
-    /// A heartbeat goes out anyway: it carries the reads that wait, and repeats earlier rounds.
+    /// A heartbeat goes out anyway: it carries the reads that wait, and repeats earlier rounds. With
+    /// leases each one is a round.
     pub(crate) fn heartbeat_due(&mut self) {
-        self.start_round();
+        if !self.start_round() && self.config.lease.is_some() {
+            self.reads.number += 1;
+        }
         self.broadcast_heartbeat();
     }
 
@@ -80,6 +95,7 @@ impl Raft {
 
     fn broadcast_heartbeat(&mut self) {
         let read_round = self.reads.number;
+        self.leadership_lease.round_sent(read_round);
         let commit = self.commit;
         let heartbeats: Vec<_> =
             self.progress.iter().map(|(&id, p)| (id, p.matched().min(commit))).collect();
@@ -105,6 +121,7 @@ impl Raft {
             self.progress.get(&id).map_or(0, |progress| progress.read_round)
         });
         let confirmed = confirmed.unwrap_or(0);
+        self.leadership_lease.round_confirmed(confirmed);
         while let Some(round) = self.reads.rounds.pop_front_if(|round| round.number <= confirmed) {
             let index = round.index;
             let ready = round.reads.into_iter().map(|id| ReadState::Ready { id, index });

@@ -194,6 +194,7 @@ impl Raft {
         self.follow(from);
         self.advance_commit_to(commit.min(last_index));
         self.send(from, Body::HeartbeatResponse { read_round });
+        self.ask_for_snapshot();
         Ok(())
     }
 
@@ -210,6 +211,7 @@ impl Raft {
         }
         self.leader = Some(leader);
         self.election_elapsed = 0;
+        self.promise_lease();
     }
 
     pub(crate) fn receive_accepted(
@@ -255,7 +257,8 @@ impl Raft {
         let is_behind = progress.is_replicating() && progress.matched() < last_index;
         if let Some(mark) = delivered {
             self.send(from, Body::InstallSnapshot { mark });
-        } else if is_behind {
+        }
+        if is_behind {
             self.send_empty_append(from);
         }
         self.read_round_answered(from, read_round);
@@ -312,6 +315,10 @@ impl Raft {
     }
 
     pub(crate) fn driver_applied(&mut self, index: LogIndex) -> Result<(), StepError> {
+        if self.is_state_lost {
+            // What was applied is lost with the rest.
+            return Ok(());
+        }
         if index > self.handed {
             return Err(StepError::Contract {
                 what: "an entry was applied that was not handed out",

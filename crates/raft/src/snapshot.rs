@@ -60,11 +60,15 @@ impl Raft {
         if index > self.applied {
             return Err(StepError::Contract { what: "entries were compacted before they applied" });
         }
+        self.compact_through(index);
+        Ok(())
+    }
+
+    fn compact_through(&mut self, index: LogIndex) {
         if index > self.log.snapshot().index {
             self.log.compact(index);
             self.persistence.compacted(self.log.snapshot().clone());
         }
-        Ok(())
     }
 
     /// The follower's next entry is gone. A follower that does not answer can wait.
@@ -96,12 +100,14 @@ impl Raft {
         if self.log.contains(mark.index, mark.term) {
             self.advance_commit_to(mark.index);
         }
-        if mark.index <= self.commit {
-            self.send_when_durable(from, Body::AppendAccepted { matched: self.commit });
-            return;
+        if self.is_state_lost && mark.index < self.log.snapshot().index {
+            self.send(from, Body::SnapshotMissing { index: mark.index });
+        } else if self.is_state_lost || mark.index > self.commit {
+            self.installing = Some((mark.clone(), from));
+            self.output.install_snapshot = Some(mark);
+        } else {
+            self.send_when_durable(from, Body::SnapshotInstalled { index: self.commit });
         }
-        self.installing = Some((mark.clone(), from));
-        self.output.install_snapshot = Some(mark);
     }
 
     pub(crate) fn snapshot_installed(&mut self, mark: SnapshotMark) -> Result<(), StepError> {
@@ -109,21 +115,65 @@ impl Raft {
         // §7: what follows the snapshot's last entry stays only if that entry is in the log.
         if self.log.contains(mark.index, mark.term) {
             self.advance_commit_to(mark.index);
-            self.log.compact(mark.index);
-            self.persistence.compacted(mark.clone());
+            self.compact_through(mark.index);
         } else {
             assert!(self.commit < mark.index, "a committed entry is in every later snapshot's log");
             self.log.reset(mark.clone());
-            self.commit = mark.index;
             self.persistence.reset(mark.clone());
+            self.commit = mark.index;
         }
+        self.is_state_lost = false;
         self.handed = mark.index;
         self.applied = mark.index;
         self.unapplied_bytes = 0;
         if self.leader == Some(from) {
-            self.send_when_durable(from, Body::AppendAccepted { matched: mark.index });
+            self.send_when_durable(from, Body::SnapshotInstalled { index: mark.index });
         }
         Ok(())
+    }
+
+    pub(crate) fn receive_snapshot_installed(
+        &mut self,
+        from: NodeId,
+        index: LogIndex,
+    ) -> Result<(), StepError> {
+        self.receive_accepted(from, index)?;
+        if let Some(progress) = self.progress.get_mut(&from) {
+            progress.snapshot_installed(index);
+        }
+        Ok(())
+    }
+
+    /// The log is still whole, so this server goes on as a voter; but it has nothing to answer with
+    /// until a snapshot gives it a state again.
+    pub(crate) fn state_lost(&mut self) {
+        self.is_state_lost = true;
+        self.handed = LogIndex::ZERO;
+        self.applied = LogIndex::ZERO;
+        self.unapplied_bytes = 0;
+        self.fail_reads();
+        self.ask_for_snapshot();
+    }
+
+    /// Asks the leader for a snapshot if the state is lost and none is being installed. Asked again
+    /// with each heartbeat.
+    pub(crate) fn ask_for_snapshot(&mut self) {
+        if !self.is_state_lost || self.installing.is_some() {
+            return;
+        }
+        if let Some(leader) = self.leader.filter(|&leader| leader != self.config.id) {
+            self.send(leader, Body::SnapshotWanted { least: self.log.snapshot().index });
+        }
+    }
+
+    /// A leader that itself lags behind `least` is asked again later.
+    pub(crate) fn receive_snapshot_wanted(&mut self, from: NodeId, least: LogIndex) {
+        let can_give = self.applied >= least && !self.is_state_lost;
+        let Some(progress) = self.progress.get_mut(&from) else { return };
+        progress.recent_active = true;
+        if can_give && progress.snapshot_wanted(least) {
+            self.output.send_snapshot.push(from);
+        }
     }
 
     pub(crate) fn snapshot_missing(&mut self, mark: &SnapshotMark) -> Result<(), StepError> {

@@ -45,7 +45,7 @@ impl Raft {
             self.election_elapsed = 0;
         }
         if self.commit == self.log.last_index() {
-            self.send(best, Body::TimeoutNow);
+            self.send_timeout_now(best);
             self.become_follower(self.term, None);
         }
     }
@@ -62,8 +62,13 @@ impl Raft {
         let last_index = self.log.last_index();
         let matched = self.progress.get(&to).map(|progress| progress.matched());
         if self.transferee == Some(to) && matched == Some(last_index) {
-            self.send(to, Body::TimeoutNow);
+            self.send_timeout_now(to);
         }
+    }
+
+    fn send_timeout_now(&mut self, to: NodeId) {
+        self.leadership_lease.forfeit();
+        self.send(to, Body::TimeoutNow);
     }
 
     pub(crate) fn receive_timeout_now(&mut self) {

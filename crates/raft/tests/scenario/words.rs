@@ -74,7 +74,7 @@ pub(super) fn kind(body: &Body) -> &'static str {
         Body::SnapshotInstalled { .. } => "SnapshotInstalled",
         Body::TimeoutNow => "TimeoutNow",
         Body::Quiesce { .. } => "Quiesce",
-        Body::QuiesceRefused => "QuiesceRefused",
+        Body::Awake => "Awake",
         Body::SnapshotWanted { .. } => "SnapshotWanted",
         Body::TermOver => "TermOver",
     }
@@ -114,7 +114,7 @@ pub(super) fn message(message: &Message) -> String {
         }
         Body::Quiesce { last } => format!(", log ends at {last}"),
         Body::SnapshotWanted { least } => format!(", through {least} or later"),
-        Body::TimeoutNow | Body::QuiesceRefused | Body::TermOver => String::new(),
+        Body::TimeoutNow | Body::Awake | Body::TermOver => String::new(),
     };
     format!("{} term {}{about}", kind(&message.body), message.term)
 }
