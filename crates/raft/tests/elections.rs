@@ -198,3 +198,24 @@ fn leadership_goes_only_to_another_voter() {
     let refused = cluster.step(node(2), Input::TransferLeadership(node(3)));
     assert_eq!(refused, Err(StepError::NotLeader { leader: Some(node(1)) }));
 }
+
+#[test]
+fn the_preferred_server_stands_first() {
+    for seed in 0..20 {
+        let mut cluster = Cluster::configured(3, |config| {
+            config.election_rank = 3 - config.id.0 as u32;
+        });
+        for _ in 0..seed {
+            cluster.tick();
+        }
+        cluster.ticks(2 * ELECTION_TICKS);
+        assert_eq!(cluster.role(node(3)), Role::Leader);
+        cluster.crash(node(3));
+        cluster.ticks(3 * ELECTION_TICKS);
+        assert_eq!(cluster.role(node(2)), Role::Leader);
+        cluster.crash(node(1));
+        cluster.start(node(3));
+        cluster.ticks(8 * ELECTION_TICKS);
+        assert_eq!(cluster.role(node(2)), Role::Leader, "a rank deposes nobody");
+    }
+}

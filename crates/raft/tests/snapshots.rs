@@ -106,7 +106,7 @@ fn a_conflicting_log_is_discarded_when_the_snapshot_is_installed() {
     assert_eq!(persist.truncate_from, Some(LogIndex(3)));
     assert_eq!(persist.snapshot, Some(mark(2, 2)));
     core.step(Input::Persisted(persist.sequence)).expect("the write");
-    let accepted = Body::AppendAccepted { matched: LogIndex(2) };
+    let accepted = Body::SnapshotInstalled { index: LogIndex(2) };
     let expected = (node(1), Message { term: Term(4), body: accepted });
     assert_eq!(core.take_output().messages, [expected]);
 }

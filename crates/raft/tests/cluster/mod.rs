@@ -12,6 +12,9 @@ use onefold_types::{GroupId, LogIndex, NodeId, Term};
 
 pub const ELECTION_TICKS: u32 = 10;
 
+/// What the clocks of all nodes advance by with every tick.
+pub const TICK_MICROS: u64 = 10_000;
+
 pub fn node(id: u64) -> NodeId {
     NodeId(id)
 }
@@ -52,6 +55,8 @@ pub struct Cluster {
     /// Every message that was delivered.
     pub delivered: Vec<(NodeId, NodeId, Message)>,
     configure: fn(&mut Config),
+    /// What all clocks show.
+    pub micros: u64,
 }
 
 impl Cluster {
@@ -82,6 +87,7 @@ impl Cluster {
             cut: BTreeSet::new(),
             delivered: Vec::new(),
             configure,
+            micros: 0,
         };
         for ((id, log), term) in (1..).map(NodeId).zip(logs).zip(terms) {
             let entry = |(index, term): (u64, &u64)| Entry {
@@ -108,7 +114,8 @@ impl Cluster {
         config.heartbeat_ticks = 2;
         (self.configure)(&mut config);
         let restored = self.stored[&id].restored.clone();
-        let core = Raft::new(config, restored).expect("a valid start");
+        let mut core = Raft::new(config, restored).expect("a valid start");
+        core.step(Input::Now(self.micros)).expect("a time");
         self.cores.insert(id, core);
     }
 
@@ -138,7 +145,9 @@ impl Cluster {
 
     /// Steps a core and carries out its output.
     pub fn step(&mut self, id: NodeId, input: Input) -> Result<Stepped, StepError> {
-        let stepped = self.cores.get_mut(&id).expect("a running node").step(input);
+        let core = self.cores.get_mut(&id).expect("a running node");
+        core.step(Input::Now(self.micros)).expect("a time");
+        let stepped = core.step(input);
         self.carry_out(id);
         stepped
     }
@@ -229,6 +238,7 @@ impl Cluster {
 
     /// One tick of every running node, then everything is delivered.
     pub fn tick(&mut self) {
+        self.micros += TICK_MICROS;
         for id in self.cores.keys().copied().collect::<Vec<_>>() {
             self.step(id, Input::Tick).expect("a tick");
         }
