@@ -11,10 +11,12 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
+use crate::complaints::SharedComplaints;
 use crate::frame::{DecodeError, Frame, Header, Kind};
+use crate::link::Context;
 use crate::wire::{
-    Activity, End, FrameReader, OutQueue, Outgoing, Tick, lock, out_queue, watch_silence,
-    write_frames,
+    Activity, End, FrameReader, OutQueue, Outgoing, Tick, WeakOutQueue, lock, out_queue,
+    watch_silence, write_frames,
 };
 use crate::{CallError, Class, Identity, Limits, MethodId, RemoteError, TransportStatus};
 
@@ -36,6 +38,7 @@ struct Shared {
     /// Calls and messages that were queued.
     used: AtomicU64,
     status: Arc<TransportStatus>,
+    complaints: Arc<SharedComplaints>,
 }
 
 #[derive(Default)]
@@ -89,16 +92,14 @@ pub(crate) struct Established {
 
 impl Connection {
     /// Takes over a socket after its handshake and starts the task that drives it.
-    pub(crate) fn start(
-        socket: Established,
-        limits: &Limits,
-        status: &Arc<TransportStatus>,
-    ) -> Arc<Self> {
+    pub(crate) fn start(socket: Established, context: &Context) -> Arc<Self> {
+        let Context { limits, status, complaints, .. } = context;
         let (queue, receiver) = out_queue(limits.queued_bytes_max);
         let shared = Arc::new(Shared {
             calls: Mutex::default(),
             used: AtomicU64::new(0),
             status: Arc::clone(status),
+            complaints: Arc::clone(complaints),
         });
         let connection = Self {
             address: socket.address.clone(),
@@ -109,8 +110,8 @@ impl Connection {
             shared: Arc::clone(&shared),
             queue,
         };
-        let pings = connection.queue.downgrade();
-        tokio::spawn(drive(socket, receiver, pings, shared, limits.clone()));
+        let signs = connection.queue.downgrade();
+        tokio::spawn(drive(socket, receiver, signs, shared, limits.clone()));
         Arc::new(connection)
     }
 
@@ -277,7 +278,7 @@ impl Shared {
 async fn drive(
     mut socket: Established,
     mut queue: mpsc::UnboundedReceiver<Outgoing>,
-    pings: mpsc::WeakUnboundedSender<Outgoing>,
+    signs: WeakOutQueue,
     shared: Arc<Shared>,
     limits: Limits,
 ) {
@@ -286,20 +287,25 @@ async fn drive(
     status.connections_open.increment();
     let mut unused = UnusedWatch::new(&shared, &limits);
     let end = tokio::select! {
-        end = read_answers(&mut socket.reader, &shared) => end,
+        end = read_answers(&mut socket.reader, &shared, &signs) => end,
         end = write_frames(&socket.writer, &mut queue, &socket.activity, &status, |outgoing| {
             shared.wanted(outgoing)
         }) => end,
         end = watch_silence(&socket.activity, &limits, |tick| {
-            ping_when_quiet(tick, &pings);
+            ping_when_quiet(tick, &signs);
             unused.tick()
         }) => end,
     };
     let Established { address, peer, class, .. } = &socket;
     match &end {
-        End::Malformed(_) => {
-            status.frames_malformed_total.increment();
-            tracing::warn!(%address, %peer, ?class, %end, "closed a connection");
+        End::Malformed(error) => {
+            status.frames_malformed_total.increment(error.kind());
+            if shared.complaints.is_news(address, error.kind()) {
+                tracing::warn!(
+                    %address, %peer, ?class, reason = %end,
+                    "closed a connection; more of this kind from there is only counted"
+                );
+            }
         }
         End::Silent => {
             status.connections_silent_total.increment();
@@ -317,18 +323,30 @@ async fn drive(
     status.connections_open.decrement();
 }
 
-async fn read_answers(reader: &mut FrameReader<OwnedReadHalf>, shared: &Shared) -> End {
+async fn read_answers(
+    reader: &mut FrameReader<OwnedReadHalf>,
+    shared: &Shared,
+    signs: &WeakOutQueue,
+) -> End {
     loop {
-        if let Err(end) = read_answer(reader, shared).await {
+        if let Err(end) = read_answer(reader, shared, signs).await {
             return end;
         }
     }
 }
 
-async fn read_answer(reader: &mut FrameReader<OwnedReadHalf>, shared: &Shared) -> Result<(), End> {
+async fn read_answer(
+    reader: &mut FrameReader<OwnedReadHalf>,
+    shared: &Shared,
+    signs: &WeakOutQueue,
+) -> Result<(), End> {
     let header = reader.header().await?;
     let reply = match header.kind {
         Kind::Pong => return reader.skip(&header).await,
+        Kind::Ping => {
+            signs.push_if_room(Frame::bare(Header::new(Kind::Pong)));
+            return reader.skip(&header).await;
+        }
         // Nobody waits any more: its bytes need no memory.
         Kind::Response | Kind::Error | Kind::Overloaded if !shared.is_waiting(header.request) => {
             return reader.skip(&header).await;
@@ -342,7 +360,7 @@ async fn read_answer(reader: &mut FrameReader<OwnedReadHalf>, shared: &Shared) -
             reader.skip(&header).await?;
             Reply::Overloaded
         }
-        Kind::Hello | Kind::Refusal | Kind::OneWay | Kind::Request | Kind::Ping | Kind::Cancel => {
+        Kind::Hello | Kind::Refusal | Kind::OneWay | Kind::Request | Kind::Cancel => {
             return Err(DecodeError::Unexpected(header.kind).into());
         }
     };
@@ -351,13 +369,9 @@ async fn read_answer(reader: &mut FrameReader<OwnedReadHalf>, shared: &Shared) -
 }
 
 /// Asks for a sign of life, and gives one, when the last interval did not see both.
-fn ping_when_quiet(tick: Tick, pings: &mpsc::WeakUnboundedSender<Outgoing>) {
-    if tick.received && tick.sent {
-        return;
-    }
-    if let Some(queue) = pings.upgrade() {
-        // A queue that just closed needs no ping.
-        let _ = queue.send(Outgoing::control(Frame::bare(Header::new(Kind::Ping))));
+fn ping_when_quiet(tick: Tick, signs: &WeakOutQueue) {
+    if !tick.received || !tick.sent {
+        signs.push_if_room(Frame::bare(Header::new(Kind::Ping)));
     }
 }
 

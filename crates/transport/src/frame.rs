@@ -91,6 +91,34 @@ pub(crate) enum DecodeError {
     Hello,
 }
 
+impl DecodeError {
+    /// Every [`kind`](Self::kind).
+    pub(crate) const KINDS: [&'static str; 8] = [
+        "magic",
+        "version",
+        "header_checksum",
+        "payload_checksum",
+        "length",
+        "truncated",
+        "protocol",
+        "hello",
+    ];
+
+    /// A short name of what is wrong, for metrics.
+    pub(crate) const fn kind(&self) -> &'static str {
+        Self::KINDS[match self {
+            Self::Magic => 0,
+            Self::Version(_) => 1,
+            Self::HeaderChecksum => 2,
+            Self::PayloadChecksum => 3,
+            Self::TooLarge { .. } => 4,
+            Self::Truncated => 5,
+            Self::Kind(_) | Self::Unexpected(_) | Self::DuplicateRequest(_) => 6,
+            Self::Hello => 7,
+        }]
+    }
+}
+
 /// A frame's head and body are together larger than [`PAYLOAD_BYTES_MAX`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("{bytes} bytes do not fit into one frame of at most {PAYLOAD_BYTES_MAX} bytes of payload")]

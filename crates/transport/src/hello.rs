@@ -91,6 +91,30 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Every [`kind`](Self::kind).
+    pub const KINDS: [&'static str; 7] = [
+        "other_cluster",
+        "wrong_node",
+        "duplicate_node",
+        "full",
+        "other_version",
+        "removed_node",
+        "unknown",
+    ];
+
+    /// A short name of the rule, for metrics.
+    pub const fn kind(&self) -> &'static str {
+        Self::KINDS[match self {
+            Self::OtherCluster { .. } => 0,
+            Self::WrongNode { .. } => 1,
+            Self::DuplicateNode { .. } => 2,
+            Self::Full { .. } => 3,
+            Self::OtherVersion { .. } => 4,
+            Self::Removed { .. } => 5,
+            Self::Unknown(_) => 6,
+        }]
+    }
+
     /// The refusal that a dialler concludes from a listener's frame of another version.
     pub(crate) fn version_of_listener(listener: u16) -> Self {
         Self::OtherVersion { dialler: VERSION, listener }

@@ -48,6 +48,7 @@
 //! safe; see [`CallError::is_unsent`]), hold an unbounded queue, or let a malformed frame do more
 //! than end the connection that it came on.
 
+mod complaints;
 mod connection;
 mod error;
 mod frame;
@@ -57,12 +58,14 @@ mod limits;
 mod link;
 mod method;
 mod peers;
+mod registry;
 mod router;
 mod server;
 mod session;
 mod status;
 mod wire;
 
+pub use complaints::Complaints;
 pub use error::{CallError, RemoteCode, RemoteError, ServeError};
 pub use hello::Refusal;
 pub use identity::{Identity, IdentityCell};
@@ -71,4 +74,4 @@ pub use method::{Class, Method, MethodId};
 pub use peers::Peers;
 pub use router::{Caller, Router};
 pub use server::Server;
-pub use status::{Counter, TransportStatus};
+pub use status::{Counter, KindCounter, TransportStatus};

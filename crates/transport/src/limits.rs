@@ -10,11 +10,16 @@ pub struct Limits {
     pub one_way_messages_max: usize,
     /// Most bytes of one-way messages that wait for one peer.
     pub one_way_bytes_max: usize,
-    /// Most bytes of requests or responses that wait to be written on one connection.
+    /// Most bytes of requests or responses that wait to be written on one connection. While that
+    /// many bytes of responses wait, the connection's next request is not read.
     pub queued_bytes_max: usize,
     /// Most bytes of requests that a server holds for its handlers; beyond it, a request is
     /// answered as overloaded without being read into memory.
     pub handler_bytes_max: usize,
+    /// Bytes of responses in memory, over all connections of a server, at which it answers further
+    /// requests as overloaded. A handler that still runs counts with what its method's responses
+    /// lately came to; what it makes beyond that is held, and nothing new starts until it is gone.
+    pub response_bytes_max: usize,
     /// Most requests that a server's handlers work on at once.
     pub handlers_max: usize,
     /// Most connections that a server has open.
@@ -44,6 +49,8 @@ impl Limits {
     pub const QUEUED_BYTES_MAX: usize = 64 << 20;
     /// Default of [`handler_bytes_max`](Self::handler_bytes_max).
     pub const HANDLER_BYTES_MAX: usize = 512 << 20;
+    /// Default of [`response_bytes_max`](Self::response_bytes_max).
+    pub const RESPONSE_BYTES_MAX: usize = 512 << 20;
     /// Default of [`handlers_max`](Self::handlers_max).
     pub const HANDLERS_MAX: usize = 16 << 10;
     /// Default of [`connections_max`](Self::connections_max).
@@ -71,6 +78,7 @@ impl Default for Limits {
             one_way_bytes_max: Self::ONE_WAY_BYTES_MAX,
             queued_bytes_max: Self::QUEUED_BYTES_MAX,
             handler_bytes_max: Self::HANDLER_BYTES_MAX,
+            response_bytes_max: Self::RESPONSE_BYTES_MAX,
             handlers_max: Self::HANDLERS_MAX,
             connections_max: Self::CONNECTIONS_MAX,
             connect_timeout: Self::CONNECT_TIMEOUT,

@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, timeout};
 
+use crate::complaints::SharedComplaints;
 use crate::connection::{Connection, Established};
 use crate::frame::{
     DecodeError, Frame, HEADER_BYTES, Header, Kind, PAYLOAD_BYTES_MAX, empty_head,
@@ -24,6 +25,7 @@ pub(crate) struct Context {
     pub(crate) identity: Arc<IdentityCell>,
     pub(crate) limits: Limits,
     pub(crate) status: Arc<TransportStatus>,
+    pub(crate) complaints: Arc<SharedComplaints>,
     pub(crate) runtime: tokio::runtime::Handle,
 }
 
@@ -164,7 +166,7 @@ impl Link {
             return false;
         };
         let permits = [Some(message), Some(bytes)];
-        let outgoing = Outgoing { frame, starts_call: None, one_way: true, permits };
+        let outgoing = Outgoing { one_way: true, permits, ..Outgoing::control(frame) };
 
         let mut state = lock(&self.state);
         self.refresh(&mut state);
@@ -230,7 +232,7 @@ impl Link {
                 state.error = None;
             }
             Err(error) => {
-                self.report(&state, error);
+                self.report(error);
                 self.context.status.one_way_dropped_total.add(backlog.len() as u64);
                 self.back_off(&mut state, error.clone());
             }
@@ -250,14 +252,14 @@ impl Link {
         state.error = Some(error);
     }
 
-    /// Counts and logs a failed attempt; a refusal loudly, but only when it is news.
-    fn report(&self, state: &State, error: &ConnectError) {
-        let status = &self.context.status;
+    /// Counts a failed attempt, and logs a refusal that is news.
+    fn report(&self, error: &ConnectError) {
+        let Context { status, complaints, .. } = &*self.context;
         let (address, class) = (&self.address, self.class);
         match error {
             ConnectError::Refused(reason) => {
-                status.handshakes_refused_total.increment();
-                if state.error.as_ref() != Some(error) {
+                status.handshakes_refused_total.increment(reason.kind());
+                if complaints.is_news(address, reason.kind()) {
                     tracing::warn!(%address, ?class, %reason, "a connection was refused");
                 }
             }
@@ -278,7 +280,7 @@ impl Link {
         let socket = timeout(limits.handshake_timeout, self.handshake(stream))
             .await
             .map_err(|_| late("connected, but nobody answered the hello"))??;
-        Ok(Connection::start(socket, limits, &self.context.status))
+        Ok(Connection::start(socket, &self.context))
     }
 
     async fn handshake(&self, stream: TcpStream) -> Result<Established, ConnectError> {

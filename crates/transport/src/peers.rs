@@ -52,6 +52,7 @@ impl Peers {
             identity,
             limits,
             status: Arc::default(),
+            complaints: Arc::default(),
             runtime: tokio::runtime::Handle::current(),
         };
         Self { context: Arc::new(context), book: Arc::default() }

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use onefold_types::NodeId;
@@ -23,13 +24,38 @@ pub struct Caller {
 /// A handler's answer: the response as postcard (after `HEADER_BYTES` left free) and its body.
 pub(crate) type Answer = Result<(Vec<u8>, Bytes), RemoteError>;
 pub(crate) type AnswerFuture = Pin<Box<dyn Future<Output = Answer> + Send>>;
-pub(crate) type CallHandler = Arc<dyn Fn(Caller, Bytes, Bytes) -> AnswerFuture + Send + Sync>;
+type Handle = dyn Fn(Caller, Bytes, Bytes) -> AnswerFuture + Send + Sync;
 pub(crate) type OneWayHandler = Arc<dyn Fn(NodeId, Bytes) + Send + Sync>;
+
+/// What answers one method's calls.
+pub(crate) struct CallHandler {
+    handle: Box<Handle>,
+    /// The largest of the responses lately, which fades with each smaller one.
+    response_bytes: AtomicUsize,
+}
+
+impl CallHandler {
+    pub(crate) fn handle(&self, caller: Caller, head: Bytes, body: Bytes) -> AnswerFuture {
+        (self.handle)(caller, head, body)
+    }
+
+    /// How large the next response is likely to be at most.
+    pub(crate) fn expected_bytes(&self) -> usize {
+        self.response_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Learns how large a response was.
+    pub(crate) fn answered(&self, bytes: usize) {
+        let faded = |before: usize| Some(bytes.max(before - before / 8));
+        // The closure never refuses.
+        let _ = self.response_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, faded);
+    }
+}
 
 /// The handlers of a server.
 #[derive(Default)]
 pub struct Router {
-    calls: BTreeMap<MethodId, CallHandler>,
+    calls: BTreeMap<MethodId, Arc<CallHandler>>,
     one_ways: BTreeMap<MethodId, OneWayHandler>,
 }
 
@@ -52,7 +78,7 @@ impl Router {
         F: Fn(Caller, M::Request, Bytes) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(M::Response, Bytes), RemoteError>> + Send + 'static,
     {
-        let erased: CallHandler = Arc::new(move |caller, head: Bytes, body| {
+        let handle: Box<Handle> = Box::new(move |caller, head: Bytes, body| {
             let future = match postcard::from_bytes::<M::Request>(&head) {
                 Ok(request) => Ok(handler(caller, request, body)),
                 Err(error) => Err(RemoteError::new(
@@ -69,7 +95,8 @@ impl Router {
                 Ok((head, body))
             })
         });
-        let before = self.calls.insert(M::ID, erased);
+        let handler = CallHandler { handle, response_bytes: AtomicUsize::new(0) };
+        let before = self.calls.insert(M::ID, Arc::new(handler));
         assert!(before.is_none(), "method {} ({}) has two handlers", M::ID, M::NAME);
     }
 
@@ -89,7 +116,7 @@ impl Router {
         assert!(before.is_none(), "one-way message {method} has two handlers");
     }
 
-    pub(crate) fn call_handler(&self, method: MethodId) -> Option<&CallHandler> {
+    pub(crate) fn call_handler(&self, method: MethodId) -> Option<&Arc<CallHandler>> {
         self.calls.get(&method)
     }
 

@@ -1,35 +1,31 @@
 //! The inbound side: the listener, and who may come in.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use onefold_types::NodeId;
 use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::complaints::SharedComplaints;
 use crate::frame::{DecodeError, Kind, PAYLOAD_BYTES_MAX, VERSION};
 use crate::hello::{self, HELLO_BYTES_MAX, Hello, Refusal};
 use crate::link::hello_frame;
+use crate::registry::{Registered, Registry};
 use crate::session::{self, Accepted};
-use crate::wire::{Activity, End, FrameReader, lock};
+use crate::wire::{Activity, End, FrameReader};
 use crate::{IdentityCell, Limits, Router, ServeError, TransportStatus};
 
 /// Connections beyond [`Limits::connections_max`] that are being told so; more are just closed.
 const REFUSALS_MAX: usize = 64;
-/// How long a process may wait for the connections of its node's former process to end.
-const FORMER_PROCESS_GRACE: Duration = Duration::from_millis(500);
 /// How long a refused peer may take to read why.
 const REFUSAL_LINGER: Duration = Duration::from_secs(1);
-/// Refusals that are remembered so as not to be logged again.
-const REFUSALS_LOGGED_MAX: usize = 64;
 /// Pause after the system could not accept a connection (no file descriptors, no memory).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -90,7 +86,7 @@ impl Server {
             handler_bytes: permits(self.limits.handler_bytes_max),
             handlers: permits(self.limits.handlers_max),
             registry: Registry::default(),
-            refusals_logged: Mutex::default(),
+            complaints: SharedComplaints::default(),
             identity,
             router,
             limits: self.limits,
@@ -112,7 +108,7 @@ pub(crate) struct Shared {
     /// Handlers that may still be started.
     pub(crate) handlers: Arc<Semaphore>,
     registry: Registry,
-    refusals_logged: Mutex<VecDeque<(IpAddr, Refusal)>>,
+    complaints: SharedComplaints,
     shutdown: CancellationToken,
 }
 
@@ -175,9 +171,14 @@ async fn attend(
         end = greet_and_serve(stream, address, shared, refusal) => end,
     };
     match &end {
-        End::Malformed(_) => {
-            shared.status.frames_malformed_total.increment();
-            tracing::warn!(%address, %end, "closed a connection");
+        End::Malformed(error) => {
+            shared.status.frames_malformed_total.increment(error.kind());
+            if shared.complaints.is_news(&address.ip().to_string(), error.kind()) {
+                tracing::warn!(
+                    %address, reason = %end,
+                    "closed a connection; more of this kind from there is only counted"
+                );
+            }
         }
         End::Silent => {
             shared.status.connections_silent_total.increment();
@@ -195,7 +196,7 @@ async fn greet_and_serve(
 ) -> End {
     let greeting = greet(stream, address, shared, refusal);
     match timeout(shared.limits.handshake_timeout, greeting).await {
-        Ok(Ok((accepted, _registered))) => {
+        Ok(Ok(accepted)) => {
             let _open = Open::new(&shared.status);
             session::serve(accepted, shared).await
         }
@@ -210,7 +211,7 @@ async fn greet(
     address: SocketAddr,
     shared: &Arc<Shared>,
     refusal: Option<Refusal>,
-) -> Result<(Accepted, Option<Registered>), End> {
+) -> Result<Accepted, End> {
     stream.set_nodelay(true)?;
     let activity = Arc::new(Activity::default());
     let status = Arc::clone(&shared.status);
@@ -242,7 +243,7 @@ async fn greet(
         Hello { cluster: identity.cluster, node: identity.node, process, ..hello.clone() };
     writer.write_all(&hello_frame(Kind::Hello, &welcome).prefix).await?;
     reader.set_payload_max(PAYLOAD_BYTES_MAX);
-    Ok((Accepted { address, hello, reader, writer, activity }, registered))
+    Ok(Accepted { address, hello, reader, writer, activity, registered })
 }
 
 async fn read_hello(reader: &mut FrameReader<OwnedReadHalf>) -> Result<Hello, End> {
@@ -260,10 +261,9 @@ impl Shared {
         let Some(node) = hello.node else {
             return Ok(None);
         };
-        let entered = self.registry.enter(node, hello.process);
-        match timeout(FORMER_PROCESS_GRACE, entered).await {
-            Ok(registered) => Ok(Some(registered)),
-            Err(_) => Err(Refusal::DuplicateNode { node }),
+        match self.registry.enter(node, hello.process).await {
+            Some(registered) => Ok(Some(registered)),
+            None => Err(Refusal::DuplicateNode { node }),
         }
     }
 
@@ -275,8 +275,10 @@ impl Shared {
         mut reader: FrameReader<OwnedReadHalf>,
         mut writer: OwnedWriteHalf,
     ) -> End {
-        self.status.handshakes_refused_total.increment();
-        self.log_refusal(address, &refusal);
+        self.status.handshakes_refused_total.increment(refusal.kind());
+        if self.complaints.is_news(&address.ip().to_string(), refusal.kind()) {
+            tracing::warn!(%address, reason = %refusal, "refused a connection");
+        }
         let farewell = async {
             writer.write_all(&hello_frame(Kind::Refusal, &refusal).prefix).await?;
             writer.shutdown().await?;
@@ -286,73 +288,6 @@ impl Shared {
         // Whether the peer stayed to hear the reason changes nothing.
         let _ = timeout(REFUSAL_LINGER, farewell).await;
         End::Refused(refusal)
-    }
-
-    /// Logs a refusal unless the same host was told the same lately: it may knock every second.
-    fn log_refusal(&self, address: SocketAddr, refusal: &Refusal) {
-        let key = (address.ip(), refusal.clone());
-        let mut logged = lock(&self.refusals_logged);
-        if logged.contains(&key) {
-            return;
-        }
-        if logged.len() >= REFUSALS_LOGGED_MAX {
-            logged.pop_front();
-        }
-        logged.push_back(key);
-        tracing::warn!(%address, reason = %refusal, "refused a connection");
-    }
-}
-
-/// Which process is connected as which node.
-#[derive(Clone, Default)]
-struct Registry {
-    nodes: Arc<Mutex<BTreeMap<NodeId, Present>>>,
-    left: Arc<Notify>,
-}
-
-struct Present {
-    process: u64,
-    connections: usize,
-}
-
-/// A connection's share of an entry in the registry; given back when dropped.
-struct Registered {
-    registry: Registry,
-    node: NodeId,
-}
-
-impl Registry {
-    /// Enters a connection once no other process is connected as the node. A node that was just
-    /// started again may have to wait until the end of its former connections is noticed.
-    async fn enter(&self, node: NodeId, process: u64) -> Registered {
-        loop {
-            // Before looking, so that a departure in between is not missed.
-            let left = self.left.notified();
-            if self.try_enter(node, process) {
-                return Registered { registry: self.clone(), node };
-            }
-            left.await;
-        }
-    }
-
-    fn try_enter(&self, node: NodeId, process: u64) -> bool {
-        let mut nodes = lock(&self.nodes);
-        let present = nodes.entry(node).or_insert(Present { process, connections: 0 });
-        let same = present.process == process;
-        present.connections += usize::from(same);
-        same
-    }
-}
-
-impl Drop for Registered {
-    fn drop(&mut self) {
-        let mut nodes = lock(&self.registry.nodes);
-        let present = nodes.get_mut(&self.node).expect("an entry outlives its connections");
-        present.connections -= 1;
-        if present.connections == 0 {
-            nodes.remove(&self.node);
-            self.registry.left.notify_waiters();
-        }
     }
 }
 

@@ -14,10 +14,12 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::frame::{DecodeError, Frame, Header, Kind, head_after_header};
 use crate::hello::{self, Hello};
+use crate::registry::Registered;
 use crate::router::CallHandler;
 use crate::server::Shared;
 use crate::wire::{
-    Activity, End, FrameReader, OutQueue, Outgoing, lock, out_queue, watch_silence, write_frames,
+    Activity, End, FrameReader, OutQueue, Outgoing, Share, Tally, lock, out_queue, watch_silence,
+    write_frames,
 };
 use crate::{Caller, RemoteCode, RemoteError, TransportStatus};
 
@@ -28,11 +30,13 @@ pub(crate) struct Accepted {
     pub(crate) reader: FrameReader<OwnedReadHalf>,
     pub(crate) writer: tokio::net::tcp::OwnedWriteHalf,
     pub(crate) activity: Arc<Activity>,
+    /// The connection's place among those of its node, held for as long as it lasts.
+    pub(crate) registered: Option<Registered>,
 }
 
 /// Serves the connection until it ends; then drops the handlers that still run.
 pub(crate) async fn serve(accepted: Accepted, server: &Shared) -> End {
-    let Accepted { address, hello, reader, writer, activity } = accepted;
+    let Accepted { address, hello, reader, writer, activity, registered } = accepted;
     let status = &server.status;
     let (queue, mut receiver) = out_queue(server.limits.queued_bytes_max);
     let mut session = Session {
@@ -42,7 +46,11 @@ pub(crate) async fn serve(accepted: Accepted, server: &Shared) -> End {
         hello,
         reader,
         queue,
+        responses: Arc::default(),
     };
+    if let Some(registered) = &registered {
+        registered.attach(session.queue.downgrade());
+    }
     let hello = session.hello.clone();
     tokio::select! {
         end = session.read_requests() => end,
@@ -66,12 +74,22 @@ async fn until_refused(server: &Shared, hello: &Hello) -> End {
     }
 }
 
+/// A request's shares of the server's bounds.
+struct Admitted {
+    /// What its response is expected to come to.
+    expected: Share,
+    /// Bytes of the request, and its handler.
+    _permits: [OwnedSemaphorePermit; 2],
+}
+
 struct Session<'a> {
     server: &'a Shared,
     caller: Caller,
     hello: Hello,
     reader: FrameReader<OwnedReadHalf>,
     queue: OutQueue,
+    /// Bytes of responses that wait to be written.
+    responses: Arc<Tally>,
     running: Running,
 }
 
@@ -98,12 +116,10 @@ impl Session<'_> {
                 self.push(Frame::bare(Header::new(Kind::Pong))).await;
                 Ok(())
             }
-            Kind::Hello
-            | Kind::Refusal
-            | Kind::Response
-            | Kind::Error
-            | Kind::Overloaded
-            | Kind::Pong => Err(DecodeError::Unexpected(header.kind).into()),
+            Kind::Pong => self.reader.skip(&header).await,
+            Kind::Hello | Kind::Refusal | Kind::Response | Kind::Error | Kind::Overloaded => {
+                Err(DecodeError::Unexpected(header.kind).into())
+            }
         }
     }
 
@@ -130,13 +146,17 @@ impl Session<'_> {
         if self.running.contains(id) {
             return Err(DecodeError::DuplicateRequest(id).into());
         }
-        let Some(permits) = self.admit(&header) else {
+        // A peer that does not read its responses is not read from either.
+        self.responses.below(self.server.limits.queued_bytes_max).await;
+        let handler = self.server.router.call_handler(header.method).cloned();
+        let expected_bytes = handler.as_ref().map_or(0, |handler| handler.expected_bytes());
+        let Some(admitted) = self.admit(&header, expected_bytes) else {
             self.server.status.calls_overloaded_total.increment();
             self.reader.skip(&header).await?;
             self.push(Frame::bare(Header::new(Kind::Overloaded).request(id))).await;
             return Ok(());
         };
-        let Some(handler) = self.server.router.call_handler(header.method).cloned() else {
+        let Some(handler) = handler else {
             self.reader.skip(&header).await?;
             let message = format!(
                 "the node does not know method {}; it may run an older version or not that service",
@@ -147,35 +167,41 @@ impl Session<'_> {
             return Ok(());
         };
         let (head, body) = self.reader.payload(&header).await?;
-        self.start(header, handler, head, body, permits);
+        self.start(header, handler, head, body, admitted);
         Ok(())
     }
 
     /// The request's shares of the server's bounds, before a byte of its payload is read.
-    fn admit(&self, header: &Header) -> Option<[OwnedSemaphorePermit; 2]> {
+    fn admit(&self, header: &Header, expected_bytes: usize) -> Option<Admitted> {
+        let Shared { limits, status, handlers, handler_bytes, .. } = self.server;
         if self.running.len() >= self.hello.class.calls_in_flight_max() {
             return None;
         }
+        let response_bytes = status.response_bytes.get() + expected_bytes as u64;
+        if response_bytes > limits.response_bytes_max as u64 {
+            return None;
+        }
         let bytes = u32::try_from(header.payload_length()).ok()?;
-        let bytes = Arc::clone(&self.server.handler_bytes).try_acquire_many_owned(bytes).ok()?;
-        let handler = Arc::clone(&self.server.handlers).try_acquire_owned().ok()?;
-        Some([bytes, handler])
+        let bytes = Arc::clone(handler_bytes).try_acquire_many_owned(bytes).ok()?;
+        let handler = Arc::clone(handlers).try_acquire_owned().ok()?;
+        let expected = Share::expected(status, expected_bytes);
+        Some(Admitted { expected, _permits: [bytes, handler] })
     }
 
     fn start(
         &self,
         header: Header,
-        handler: CallHandler,
+        handler: Arc<CallHandler>,
         head: Bytes,
         body: Bytes,
-        permits: [OwnedSemaphorePermit; 2],
+        admitted: Admitted,
     ) {
         let caller = self.caller;
-        let queue = self.queue.clone();
+        let (queue, responses) = (self.queue.clone(), Arc::clone(&self.responses));
         let status = Arc::clone(&self.server.status);
         let (entry, registration) = self.running.enter(header.request);
         let work = async move {
-            let call = AssertUnwindSafe(async { handler(caller, head, body).await });
+            let call = AssertUnwindSafe(async { handler.handle(caller, head, body).await });
             let answer = call.catch_unwind().await.unwrap_or_else(|_| {
                 status.handlers_panicked_total.increment();
                 Err(RemoteError::new(
@@ -184,11 +210,14 @@ impl Session<'_> {
                 ))
             });
             let frame = answer_frame(header.request, answer);
+            handler.answered(frame.len());
+            let Admitted { expected, _permits } = admitted;
+            drop(expected);
+            let share = Share::made(&status, &responses, frame.len());
             let permit = queue.reserve(frame.len()).await;
             // Off the list before the caller can see the answer and call again.
             drop(entry);
-            queue.push(Outgoing::data(frame, permit));
-            drop(permits);
+            queue.push(Outgoing { share: Some(share), ..Outgoing::data(frame, permit) });
         };
         let status = Arc::clone(&self.server.status);
         tokio::spawn(Abortable::new(

@@ -14,7 +14,7 @@ use crate::frame::DecodeError;
 
 pub(crate) use reader::FrameReader;
 pub(crate) use silence::{Activity, Tick, watch_silence};
-pub(crate) use writer::{OutQueue, Outgoing, out_queue, write_frames};
+pub(crate) use writer::{OutQueue, Outgoing, Share, Tally, WeakOutQueue, out_queue, write_frames};
 
 /// Why a connection ended.
 #[derive(Debug, Error)]

@@ -403,6 +403,50 @@ async fn a_client_that_does_not_read_bounds_what_is_held_for_it() {
 }
 
 #[tokio::test]
+async fn responses_that_nobody_reads_are_bounded_in_bytes_for_each_connection_and_all_together() {
+    const RESPONSE_BYTES: usize = 1 << 20;
+    const CONNECTION_MAX: usize = 4 << 20;
+    const SERVER_MAX: usize = 16 << 20;
+    let mut router = Router::default();
+    router.call::<Echo, _, _>(|_, request, _| async move {
+        Ok((request, Bytes::from(vec![7; RESPONSE_BYTES])))
+    });
+    let limits = Limits {
+        queued_bytes_max: CONNECTION_MAX,
+        response_bytes_max: SERVER_MAX,
+        silence_timeout: LONG,
+        ..Limits::default()
+    };
+    let server = Running::start_with(cell(node(NODE_2)), router, limits, "127.0.0.1:0").await;
+    // One call that is read teaches the server what the method's responses come to.
+    let address = server.address.to_string();
+    let call = client();
+    call.call_address::<Echo>(&address, Class::Bulk, &1, Bytes::new(), LONG).await.expect("one");
+    eventually("it is written", || server.status.response_bytes.get() == 0).await;
+
+    let mut streams = Vec::new();
+    for _ in 0..16 {
+        let mut stream = raw_client(server.address).await;
+        for id in 1..=32 {
+            let request = RawFrame::echo(id, id, Vec::new());
+            stream.write_all(&request.bytes()).await.expect("requests are small");
+        }
+        streams.push(stream);
+        let held = server.status.response_bytes.get();
+        assert!(held <= SERVER_MAX as u64, "{held} bytes are held for who does not read");
+    }
+    // 512 MiB were asked for; without bounds they would all be in memory by now.
+    eventually("further ones are refused", || server.status.calls_overloaded_total.get() > 0).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let held = server.status.response_bytes.get();
+    assert!(held <= SERVER_MAX as u64, "{held} bytes are held for who does not read");
+    drop(streams);
+    eventually("all is given back", || server.status.response_bytes.get() == 0).await;
+    let answer = call.call_address::<Echo>(&address, Class::Bulk, &2, Bytes::new(), LONG).await;
+    assert_eq!(answer.expect("it serves on").0, 2);
+}
+
+#[tokio::test]
 async fn callers_beyond_the_bound_of_a_class_wait_their_turn() {
     let server = Running::start(node(NODE_2), echo_router()).await;
     let peers = peers_of_node_1(server.address);

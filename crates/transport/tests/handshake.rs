@@ -94,6 +94,52 @@ async fn two_processes_that_claim_to_be_one_node_are_told_apart() {
 }
 
 #[tokio::test]
+async fn a_node_that_was_started_again_is_let_in_once_its_former_connection_is_found_dead() {
+    let limits = Limits { silence_timeout: LONG, ..Limits::default() };
+    let server =
+        Running::start_with(cell(node(NODE_2)), echo_router(), limits, "127.0.0.1:0").await;
+    let mut former = raw_connection(server.address, node(NODE_1)).await;
+    // Its machine lost power: nothing closed the connection. Up again, the machine answers with a
+    // reset what comes for it, which it never did before somebody asked.
+    let machine = tokio::spawn(async move {
+        let frame = RawFrame::read(&mut former).await.expect("a question");
+        assert_eq!(frame.kind, common::PING);
+    });
+    let successor = peers_of_node_1(server.address);
+    assert_eq!(call_node(&successor, NODE_2).await.expect("let in at once"), 2);
+    machine.await.expect("no panic");
+}
+
+#[tokio::test]
+async fn a_slow_process_keeps_its_place_before_another_one_of_its_node() {
+    let server = Running::start(node(NODE_2), echo_router()).await;
+    let mut slow = raw_connection(server.address, node(NODE_1)).await;
+    let copy = peers_of_node_1(server.address);
+    assert_eq!(refusal_of_call(&copy, NODE_2).await, Refusal::DuplicateNode { node: NODE_1 });
+    assert_eq!(RawFrame::read(&mut slow).await.expect("a question").kind, common::PING);
+    let answer = [RawFrame::new(common::PONG).bytes(), RawFrame::echo(1, 1, Vec::new()).bytes()];
+    slow.write_all(&answer.concat()).await.expect("an open socket");
+    let answer = soon("an answer", RawFrame::read(&mut slow)).await.expect("it goes on");
+    assert_eq!((answer.kind, answer.request), (common::RESPONSE, 1));
+}
+
+#[tokio::test]
+async fn a_dialler_gives_a_sign_of_life_when_it_is_asked() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port");
+    let peers = peers_of_node_1(listener.local_addr().expect("it is bound"));
+    let call = tokio::spawn(async move { call_node(&peers, NODE_2).await });
+    let mut stream = raw_accept(&listener, node(NODE_2)).await;
+    stream.write_all(&RawFrame::new(common::PING).bytes()).await.expect("an open socket");
+    loop {
+        let frame = soon("a sign", RawFrame::read(&mut stream)).await.expect("it goes on");
+        if frame.kind == common::PONG {
+            break;
+        }
+    }
+    call.abort();
+}
+
+#[tokio::test]
 async fn another_version_is_refused_by_the_listener() {
     let server = Running::start(node(NODE_2), echo_router()).await;
     let mut stream = TcpStream::connect(server.address).await.expect("a listening server");

@@ -124,7 +124,7 @@ async fn damaged_messages_are_cut_off() {
 #[tokio::test]
 async fn frames_that_a_dialler_does_not_send_are_cut_off() {
     let server = server().await;
-    for kind in [HELLO, REFUSAL, RESPONSE, ERROR, OVERLOADED, PONG] {
+    for kind in [HELLO, REFUSAL, RESPONSE, ERROR, OVERLOADED] {
         let stream = raw_client(server.address).await;
         assert_cut_off(&server, stream, &RawFrame::new(kind).bytes()).await;
     }
@@ -150,6 +150,33 @@ async fn a_request_number_that_is_in_use_is_cut_off() {
     let request = RawFrame { method: 8, request: 1, head: vec![0], ..RawFrame::new(REQUEST) };
     assert_cut_off(&server, stream, &[request.bytes(), request.bytes()].concat()).await;
     assert_serves(server.address).await;
+}
+
+#[tokio::test]
+async fn what_was_wrong_is_counted_by_its_kind() {
+    let server = server().await;
+    let hello = RawFrame::hello(Identity::CLIENT, 1, None).bytes();
+    let flipped = |at: usize| {
+        let mut bytes = hello.clone();
+        bytes[at] ^= 1;
+        bytes
+    };
+    for bytes in [
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nUser-Agent: x\r\n\r\n".to_vec(),
+        flipped(39),
+        flipped(hello.len() - 1),
+        RawFrame { head: vec![0; 5 << 10], ..RawFrame::new(HELLO) }.bytes(),
+        hello[..17].to_vec(),
+        RawFrame::new(PING).bytes(),
+        RawFrame { head: vec![0xFF; 10], ..RawFrame::new(HELLO) }.bytes(),
+    ] {
+        let stream = TcpStream::connect(server.address).await.expect("a listening server");
+        assert_cut_off(&server, stream, &bytes).await;
+    }
+    for (kind, count) in server.status.frames_malformed_total.kinds() {
+        // A frame of another version is no malformed one: it is refused, with the reason.
+        assert_eq!(count, u64::from(kind != "version"), "{kind}");
+    }
 }
 
 #[tokio::test]
@@ -199,7 +226,7 @@ async fn a_caller_whose_peer_answers_nonsense_gets_an_error() {
         assert!(matches!(error, CallError::Disconnected { .. }), "{what}: {error}");
         assert!(!error.is_unsent(), "{what}: the request was written");
     }
-    for kind in [HELLO, REFUSAL, ONE_WAY, REQUEST, PING, CANCEL] {
+    for kind in [HELLO, REFUSAL, ONE_WAY, REQUEST, CANCEL] {
         let error =
             call_answered_with(RawFrame { request: 1, ..RawFrame::new(kind) }.bytes()).await;
         assert!(matches!(error, CallError::Disconnected { .. }), "{kind}: {error}");

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 use tokio::net::tcp::OwnedWriteHalf;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::{Activity, End};
-use crate::TransportStatus;
 use crate::frame::Frame;
+use crate::{Counter, TransportStatus};
 
 /// Most frames that leave in one vectored write: two slices each, far below the system's IOV_MAX.
 const BATCH_FRAMES_MAX: usize = 32;
@@ -27,17 +27,19 @@ pub(crate) struct Outgoing {
     pub(crate) one_way: bool,
     /// Shares of the bounds.
     pub(crate) permits: [Option<OwnedSemaphorePermit>; 2],
+    /// What a response counts for as long as it is in memory.
+    pub(crate) share: Option<Share>,
 }
 
 impl Outgoing {
     /// A frame that counts against no bound: rare, small, and limited in number by its cause.
     pub(crate) fn control(frame: Frame) -> Self {
-        Self { frame, starts_call: None, one_way: false, permits: [None, None] }
+        Self { frame, starts_call: None, one_way: false, permits: [None, None], share: None }
     }
 
     /// A frame that holds its share of a queue's bytes.
     pub(crate) fn data(frame: Frame, permit: OwnedSemaphorePermit) -> Self {
-        Self { frame, starts_call: None, one_way: false, permits: [Some(permit), None] }
+        Self { permits: [Some(permit), None], ..Self::control(frame) }
     }
 }
 
@@ -69,9 +71,84 @@ impl OutQueue {
         self.sender.send(outgoing).is_ok()
     }
 
-    /// A handle for control frames that does not keep the queue open.
-    pub(crate) fn downgrade(&self) -> mpsc::WeakUnboundedSender<Outgoing> {
-        self.sender.downgrade()
+    /// A handle for signs of life that does not keep the queue open.
+    pub(crate) fn downgrade(&self) -> WeakOutQueue {
+        WeakOutQueue { sender: self.sender.downgrade(), bytes: Arc::clone(&self.bytes) }
+    }
+}
+
+/// A queue that ends although this is still held.
+#[derive(Clone)]
+pub(crate) struct WeakOutQueue {
+    sender: mpsc::WeakUnboundedSender<Outgoing>,
+    bytes: Arc<Semaphore>,
+}
+
+impl WeakOutQueue {
+    /// Queues a sign of life, unless so much waits to be written that nobody needs one.
+    pub(crate) fn push_if_room(&self, frame: Frame) {
+        let permit = Arc::clone(&self.bytes).try_acquire_many_owned(frame.len() as u32);
+        if let (Some(sender), Ok(permit)) = (self.sender.upgrade(), permit) {
+            // A queue that just closed needs no sign of life.
+            let _ = sender.send(Outgoing::data(frame, permit));
+        }
+    }
+}
+
+/// Bytes of one connection's responses that are in memory, and who waits for them to become fewer.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    bytes: Counter,
+    fewer: Notify,
+}
+
+impl Tally {
+    /// Waits until there are fewer than that.
+    pub(crate) async fn below(&self, bytes_max: usize) {
+        loop {
+            // Before looking, so that a change in between is not missed.
+            let fewer = self.fewer.notified();
+            if self.bytes.get() < bytes_max as u64 {
+                return;
+            }
+            fewer.await;
+        }
+    }
+}
+
+/// What a response counts for on its server, and on its connection once it is made; given back
+/// when dropped.
+#[derive(Debug)]
+pub(crate) struct Share {
+    status: Arc<TransportStatus>,
+    tally: Option<Arc<Tally>>,
+    bytes: u64,
+}
+
+impl Share {
+    /// That of a response which a handler is expected to make.
+    pub(crate) fn expected(status: &Arc<TransportStatus>, bytes: usize) -> Self {
+        let bytes = bytes as u64;
+        status.response_bytes.add(bytes);
+        Self { status: Arc::clone(status), tally: None, bytes }
+    }
+
+    /// That of a response which waits to be written.
+    pub(crate) fn made(status: &Arc<TransportStatus>, tally: &Arc<Tally>, bytes: usize) -> Self {
+        tally.bytes.add(bytes as u64);
+        let mut share = Self::expected(status, bytes);
+        share.tally = Some(Arc::clone(tally));
+        share
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.status.response_bytes.subtract(self.bytes);
+        if let Some(tally) = &self.tally {
+            tally.bytes.subtract(self.bytes);
+            tally.fewer.notify_waiters();
+        }
     }
 }
 
@@ -109,6 +186,7 @@ pub(crate) async fn write_frames(
 struct Batch {
     slices: VecDeque<Bytes>,
     permits: Vec<OwnedSemaphorePermit>,
+    shares: Vec<Share>,
     frames: usize,
     bytes: usize,
 }
@@ -122,6 +200,7 @@ impl Batch {
             self.slices.push_back(outgoing.frame.body);
         }
         self.permits.extend(outgoing.permits.into_iter().flatten());
+        self.shares.extend(outgoing.share);
     }
 
     fn is_full(&self) -> bool {
@@ -131,6 +210,7 @@ impl Batch {
     fn clear(&mut self) {
         assert!(self.slices.is_empty(), "a batch is cleared only after it was written");
         self.permits.clear();
+        self.shares.clear();
         self.frames = 0;
         self.bytes = 0;
     }
