@@ -16,10 +16,12 @@
 
 mod apply;
 mod change;
+mod checkpoints;
 mod chores;
 mod clock;
 mod config;
 mod core;
+pub mod divergence;
 mod driver;
 mod error;
 mod forward;

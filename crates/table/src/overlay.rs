@@ -5,6 +5,7 @@ use std::iter::Peekable;
 use std::ops::Bound;
 
 use bytes::Bytes;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::range::joined;
 use crate::{Batch, KeyRange, Order, Scan, TableError, View};
@@ -16,12 +17,31 @@ pub struct Overlay<'a> {
     /// `None` for a key that is deleted.
     changes: BTreeMap<Bytes, Option<Bytes>>,
     bytes: usize,
+    /// Of the changes since it was last taken, if anybody wants it.
+    hash: Option<u64>,
 }
+
+/// Where the hash of a sequence of changes begins, and what tells a put from a delete in it.
+const HASH_START: u64 = 0;
+const HASH_PUT: u64 = 1;
+const HASH_DELETE: u64 = 2;
 
 impl<'a> Overlay<'a> {
     /// An overlay without changes.
     pub fn new(base: &'a dyn View) -> Self {
-        Self { base, changes: BTreeMap::new(), bytes: 0 }
+        Self { base, changes: BTreeMap::new(), bytes: 0, hash: None }
+    }
+
+    /// An overlay without changes that hashes those that come, see [`take_hash`](Self::take_hash).
+    pub fn hashing(base: &'a dyn View) -> Self {
+        Self { hash: Some(HASH_START), ..Self::new(base) }
+    }
+
+    /// The hash (XXH3, 64 bits, chained) of all changes since it was last taken, in the order in
+    /// which they were made: every put with key and value, every delete with its key. It depends on
+    /// nothing else. Always the same for an overlay that was not made to hash.
+    pub fn take_hash(&mut self) -> u64 {
+        self.hash.as_mut().map_or(HASH_START, |hash| std::mem::replace(hash, HASH_START))
     }
 
     /// Sets the value of a key.
@@ -63,6 +83,15 @@ impl<'a> Overlay<'a> {
     }
 
     fn change(&mut self, key: Bytes, value: Option<Bytes>) {
+        if let Some(hash) = &mut self.hash {
+            *hash = match &value {
+                Some(value) => {
+                    let of_key = xxh3_64_with_seed(&key, hash.wrapping_add(HASH_PUT));
+                    xxh3_64_with_seed(value, of_key)
+                }
+                None => xxh3_64_with_seed(&key, hash.wrapping_add(HASH_DELETE)),
+            };
+        }
         let key_bytes = key.len();
         self.bytes += key_bytes + value.as_ref().map_or(0, Bytes::len);
         if let Some(before) = self.changes.insert(key, value) {
@@ -146,5 +175,56 @@ impl Iterator for MergedScan<'_> {
                 return Some(Ok((key.clone(), value.clone())));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::MemoryTable;
+
+    fn hash(changes: impl FnOnce(&mut Overlay<'_>)) -> u64 {
+        let table = MemoryTable::new();
+        let mut overlay = Overlay::hashing(&table);
+        changes(&mut overlay);
+        overlay.take_hash()
+    }
+
+    #[test]
+    fn the_hash_tells_every_sequence_of_changes_from_every_other() {
+        let hashes = [
+            hash(|_| {}),
+            hash(|overlay| overlay.put("a", "")),
+            hash(|overlay| overlay.put("", "a")),
+            hash(|overlay| overlay.delete("a")),
+            hash(|overlay| {
+                overlay.delete("a");
+                overlay.delete("");
+            }),
+            hash(|overlay| {
+                overlay.put("a", "1");
+                overlay.put("a", "2");
+            }),
+            hash(|overlay| {
+                overlay.put("a", "2");
+                overlay.put("a", "1");
+            }),
+            hash(|overlay| overlay.put("a", "2")),
+            hash(|overlay| overlay.put("a2", "")),
+        ];
+        let distinct: std::collections::BTreeSet<_> = hashes.iter().collect();
+        assert_eq!(distinct.len(), hashes.len());
+    }
+
+    #[test]
+    fn the_hash_depends_on_nothing_but_the_changes_since_it_was_taken() {
+        let table = MemoryTable::new();
+        let mut overlay = Overlay::hashing(&table);
+        overlay.put("a", "1");
+        let first = overlay.take_hash();
+        overlay.put("a", "1");
+        assert_eq!(overlay.take_hash(), first);
+        assert_eq!(overlay.take_hash(), hash(|_| {}));
+        assert_eq!(Overlay::new(&table).take_hash(), hash(|_| {}));
     }
 }

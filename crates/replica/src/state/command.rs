@@ -10,9 +10,10 @@ use bytes::{BufMut, Bytes, BytesMut};
 use onefold_types::limits::COMMAND_BYTES_MAX;
 use onefold_types::{SessionId, Timestamp};
 
+use super::records::wrong_format;
 use crate::{ProposeError, SessionTag};
 
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 const WITH_SESSION: u8 = 1;
 const PLAIN_BYTES: usize = 10;
 const TAG_BYTES: usize = 24;
@@ -65,8 +66,11 @@ impl Envelope {
     pub(crate) fn open(sealed: &Bytes) -> Result<Self, String> {
         let plain = sealed.first_chunk::<PLAIN_BYTES>();
         let [format, flags, time @ ..] = plain.ok_or("it is shorter than its envelope")?;
-        if *format != FORMAT || *flags & !WITH_SESSION != 0 {
-            return Err(format!("its format is {format} with flags {flags}, not {FORMAT}"));
+        if *format != FORMAT {
+            return Err(wrong_format(*format, FORMAT));
+        }
+        if *flags & !WITH_SESSION != 0 {
+            return Err(format!("its flags are {flags:#04x}, of which this program knows bit 0"));
         }
         let time = Timestamp(u64::from_le_bytes(*time));
         if flags & WITH_SESSION == 0 {

@@ -7,12 +7,14 @@ use bytes::Bytes;
 use onefold_raft::{Entry, HardState, Payload, Restored, SnapshotMark};
 use onefold_table::{Batch, Overlay, Space, SpaceView};
 use onefold_types::{GroupId, LogIndex, Timestamp};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::command::Envelope;
+use super::hash::{Kind, Step};
 use super::records::read_state;
 use super::records::{Generation, HOST, MACHINE, STATE, State, encode, generation_space};
 use super::sessions::{Admission, Bounds, Sessions};
-use super::{Generations, Staged};
+use super::{Checkpoint, Generations, Staged, StateHash};
 use crate::{Apply, HostError, ProposeError, SessionTag, StateMachine};
 
 /// One group's state machine, its sessions, and how far they are.
@@ -31,10 +33,15 @@ pub struct GroupState {
 pub struct Applied {
     /// The last entry of the round.
     pub index: LogIndex,
+    /// The hash of the state after it.
+    pub hash: StateHash,
     /// Bytes of its entries.
     pub bytes: usize,
     /// One for each command, in the order of the log.
     pub answers: Vec<(LogIndex, Result<Bytes, ProposeError>)>,
+    /// The checkpoints that it passed, oldest first: those at every
+    /// [`CHECKPOINT_EVERY`](super::CHECKPOINT_EVERY) entries.
+    pub checkpoints: Vec<Checkpoint>,
 }
 
 /// What a log holds of a group, in the core's terms.
@@ -107,6 +114,11 @@ impl GroupState {
         self.state.time
     }
 
+    /// The hash of everything that the entries did.
+    pub fn hash(&self) -> StateHash {
+        self.state.hash
+    }
+
     /// What a snapshot of the state covers.
     pub fn mark(&self) -> SnapshotMark {
         self.state.mark()
@@ -157,9 +169,10 @@ impl GroupState {
     ) -> Result<Applied, HostError> {
         let (host, machine) = (self.host.clone(), self.machine_space.clone());
         let mut round = Round {
-            host: Overlay::new(&host),
-            machine: Overlay::new(&machine),
+            host: Overlay::hashing(&host),
+            machine: Overlay::hashing(&machine),
             answers: Vec::new(),
+            checkpoints: Vec::new(),
             bytes: 0,
         };
         while round.machine.bytes() + round.host.bytes() < bytes_max {
@@ -174,7 +187,13 @@ impl GroupState {
         batch.append(round.host.into_batch(HOST));
         self.generation.write(batch)?;
         self.machine.committed(self.state.applied);
-        Ok(Applied { index: self.state.applied, bytes: round.bytes, answers: round.answers })
+        Ok(Applied {
+            index: self.state.applied,
+            hash: self.state.hash,
+            bytes: round.bytes,
+            answers: round.answers,
+            checkpoints: round.checkpoints,
+        })
     }
 
     fn apply_entry(&mut self, entry: Entry, round: &mut Round<'_>) -> Result<(), HostError> {
@@ -188,13 +207,31 @@ impl GroupState {
         round.bytes += entry.bytes();
         self.state.applied = entry.index;
         self.state.term = entry.term;
-        match entry.payload {
-            Payload::Empty => {}
-            Payload::Membership(membership) => self.state.membership = *membership,
+        let mut members = 0;
+        let kind = match entry.payload {
+            Payload::Empty => Kind::Empty,
+            Payload::Membership(membership) => {
+                members = xxh3_64(&encode(&*membership));
+                self.state.membership = *membership;
+                Kind::Membership
+            }
             Payload::Command(sealed) => {
                 let answer = self.apply_command(entry.index, &sealed, round)?;
                 round.answers.push((entry.index, answer));
+                Kind::Command
             }
+        };
+        self.state.hash = self.state.hash.after(&Step {
+            index: entry.index,
+            term: entry.term,
+            kind,
+            time: self.state.time,
+            members,
+            machine: round.machine.take_hash(),
+            host: round.host.take_hash(),
+        });
+        if Checkpoint::is_due(entry.index) {
+            round.checkpoints.push(Checkpoint { index: entry.index, hash: self.state.hash });
         }
         Ok(())
     }
@@ -295,6 +332,7 @@ struct Round<'a> {
     host: Overlay<'a>,
     machine: Overlay<'a>,
     answers: Vec<(LogIndex, Result<Bytes, ProposeError>)>,
+    checkpoints: Vec<Checkpoint>,
     bytes: usize,
 }
 
@@ -378,9 +416,10 @@ mod tests {
             let answers = answers(&mut state, entries.clone(), bytes_max);
             assert_eq!(answers[3], answers[4], "a retry gets the first answer");
             assert_eq!(state.applied(), LogIndex(40));
+            let hash = state.hash();
             let pairs: Result<Vec<_>, _> =
                 state.generation.scan(KeyRange::all(), Order::Ascending).collect();
-            states.push((answers, pairs.expect("memory does not fail")));
+            states.push((answers, hash, pairs.expect("memory does not fail")));
         }
         assert_eq!(states[0], states[1]);
         assert_eq!(states[1], states[2]);

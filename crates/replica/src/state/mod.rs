@@ -3,8 +3,8 @@
 //! ```text
 //!   committed entries ─▶ GroupState::apply ─▶ state machine ─▶ one atomic batch ─▶ table
 //!                             │                 sessions
-//!                             │                 applied index, time, members
-//!                             └─▶ answers
+//!                             │                 applied index, time, members, hash
+//!                             └─▶ answers, checkpoints
 //!
 //!   leader                                           follower
 //!   Generations::export ─▶ Export::piece ─ ─ ─ ─ ─▶ Staging::piece ─▶ a further generation
@@ -22,13 +22,17 @@ pub(crate) mod command;
 mod export;
 mod generations;
 mod group;
+mod hash;
 mod pairs;
 pub(crate) mod records;
 pub(crate) mod sessions;
 mod staging;
+#[cfg(test)]
+mod tests;
 
 pub use command::seal as seal_command;
 pub use export::{Export, Piece, Position, SnapshotTotal};
 pub use generations::{Generation, Generations};
 pub use group::{Applied, GroupState, Logged};
+pub use hash::{CHECKPOINT_EVERY, Checkpoint, StateHash};
 pub use staging::{PieceError, Staged, Staging};

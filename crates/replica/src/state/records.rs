@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! group 8 │ 00                              root: which generation is the state
-//!         │ 01 generation 4 │ 'h' 's'       applied index, time, membership
+//!         │ 01 generation 4 │ 'h' 's'       applied index, time, membership, hash
 //!         │                 │ 'h' …         sessions, see `sessions`
 //!         │                 │ 'm' …         the state machine's own keys
 //!         │ 02 generation 4                 how far a snapshot is staged, see `staging`
@@ -19,11 +19,11 @@ use onefold_types::{GroupId, LogIndex, Term, Timestamp};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::Position;
+use super::{Position, StateHash};
 use crate::HostError;
 
 /// The first byte of every record of the host.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 
 /// The key of the root in a group's space.
 pub(crate) const ROOT: &[u8] = b"\x00";
@@ -107,6 +107,8 @@ pub(crate) struct State {
     pub(crate) membership: Membership,
     /// How many sessions there are.
     pub(crate) sessions: u64,
+    /// Of everything that the entries did.
+    pub(crate) hash: StateHash,
 }
 
 impl State {
@@ -136,9 +138,20 @@ pub(crate) fn decode<T: DeserializeOwned>(
         Some((&FORMAT, record)) => {
             postcard::from_bytes(record).map_err(|error| undecodable(error.to_string()))
         }
-        Some((format, _)) => Err(undecodable(format!("format {format}, not {FORMAT}"))),
+        Some((format, _)) => Err(undecodable(wrong_format(*format, FORMAT))),
         None => Err(undecodable("it is empty".to_owned())),
     }
+}
+
+/// What is wrong with a format that this program does not read.
+pub(super) fn wrong_format(found: u8, read: u8) -> String {
+    if found == 0 || found > read {
+        return format!("its format is {found}, and this program reads {read}");
+    }
+    format!(
+        "its format is {found}, which no released version wrote, and this program reads {read}; \
+         start with a new data folder"
+    )
 }
 
 /// The part of a group's space that one generation fills.
@@ -190,10 +203,13 @@ mod tests {
         let mut bytes = encode(&State { applied: LogIndex(3), ..State::default() }).to_vec();
         let state: State = decode(GroupId::KV, "state", &bytes).expect("it was just encoded");
         assert_eq!(state.applied, LogIndex(3));
-        bytes[0] = 2;
+        bytes[0] = FORMAT + 1;
         decode::<State>(GroupId::KV, "state", &bytes).expect_err("a newer format");
+        bytes[0] = 1;
+        let error = decode::<State>(GroupId::KV, "state", &bytes).expect_err("an older format");
+        assert!(error.to_string().contains("new data folder"), "{error}");
         decode::<State>(GroupId::KV, "state", &[]).expect_err("no format");
-        decode::<State>(GroupId::KV, "state", &[1]).expect_err("cut off");
+        decode::<State>(GroupId::KV, "state", &[FORMAT]).expect_err("cut off");
     }
 
     #[test]
