@@ -64,9 +64,17 @@ impl Raft {
         }
     }
 
+    /// Whether this server counts in the members in use, or did in those that are committed: until
+    /// its successors have the entry that removes it, nobody else may be electable (dissertation,
+    /// section 4.2.2). It does not count its own vote then.
+    fn is_voter(&self) -> bool {
+        let is_voter = |membership: &Membership| membership.is_voter(self.config.id);
+        is_voter(self.log.membership()) || is_voter(self.log.membership_at(self.commit))
+    }
+
     fn may_campaign(&self) -> bool {
         self.role != Role::Leader
-            && self.log.membership().is_voter(self.config.id)
+            && self.is_voter()
             && self.installing.is_none()
             && !self.is_disk_stalled()
             // Without its state it leads only to hand over.

@@ -168,7 +168,8 @@ impl Raft {
 
     /// A leader that itself lags behind `least` is asked again later.
     pub(crate) fn receive_snapshot_wanted(&mut self, from: NodeId, least: LogIndex) {
-        let can_give = self.applied >= least && !self.is_state_lost;
+        let has_state = !self.is_state_lost && self.applied > LogIndex::ZERO;
+        let can_give = has_state && self.applied >= least;
         let Some(progress) = self.progress.get_mut(&from) else { return };
         progress.recent_active = true;
         if can_give && progress.snapshot_wanted(least) {

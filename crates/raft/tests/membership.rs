@@ -434,3 +434,24 @@ fn a_follower_restarts_with_the_members_of_its_log() {
     let core = Raft::new(Config::new(node(3), GroupId::KV, 1), restored).expect("a valid start");
     assert_eq!(core.membership(), &joint(&[1, 2], &[1, 2, 3]));
 }
+
+#[test]
+fn a_server_whose_removal_is_not_committed_may_still_be_needed_as_leader() {
+    let mut cluster = led(2);
+    cluster.change(node(1), remove(&[1])).expect("a change");
+    // The joint entry is committed; what follows it only 1 has.
+    cluster.deliver_if(|_, _, message| match &message.body {
+        Body::Append { entries, .. } => entries.iter().all(|entry| entry.index < LogIndex(3)),
+        _ => true,
+    });
+    assert_eq!(cluster.membership(node(1)), &voters(&[2]));
+    assert_eq!(cluster.membership(node(2)), &joint(&[2], &[1, 2]));
+    for id in [1, 2].map(node) {
+        cluster.crash(id);
+        cluster.start(id);
+    }
+    // 2 needs the vote of 1, whose log is longer.
+    cluster.ticks(60);
+    assert_eq!(cluster.role(node(2)), Role::Leader);
+    assert_eq!(cluster.membership(node(2)), &voters(&[2]));
+}

@@ -151,3 +151,19 @@ fn the_only_voter_of_a_group_does_not_lead_without_its_state() {
     cluster.ticks(200);
     assert_eq!((cluster.role(node(1)), cluster.term(node(1))), (Role::Follower, 1));
 }
+
+#[test]
+fn a_leader_that_has_applied_nothing_has_nothing_to_give() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(node(1));
+    cluster.step(node(1), Input::StateLost).expect("a loss");
+    cluster.step(node(2), Input::StateLost).expect("a loss");
+    cluster.network.clear();
+    let wanted = onefold_raft::Message {
+        term: cluster.cores[&node(3)].term(),
+        body: Body::SnapshotWanted { least: LogIndex::ZERO },
+    };
+    let core = cluster.cores.get_mut(&node(1)).expect("a node");
+    core.step(Input::Message { from: node(2), message: wanted }).expect("a message");
+    assert_eq!(core.take_output().send_snapshot, []);
+}

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use onefold_raft::{Body, Entry, HardState, Message, Persist, Raft, Role};
+use onefold_raft::{Body, Entry, HardState, Membership, Message, Payload, Persist, Raft, Role};
 use onefold_types::{LogIndex, NodeId, Term};
 
 use super::{
@@ -77,9 +77,19 @@ pub(super) struct Checker {
     /// At position i, the entry that was committed at index i + 1.
     committed: Vec<Committed>,
     seen: BTreeMap<NodeId, Seen>,
+    /// The members of the group from each committed index on that changed them.
+    memberships: BTreeMap<LogIndex, Membership>,
+    /// The members whose majority holds what is committed.
+    keepers: Membership,
 }
 
 impl Checker {
+    /// A group that was founded by these.
+    pub(super) fn new(founders: Membership) -> Self {
+        let memberships = BTreeMap::from([(LogIndex::ZERO, founders.clone())]);
+        Self { memberships, keepers: founders, ..Self::default() }
+    }
+
     /// The last index that any node ever knew to be committed.
     pub(super) fn committed_index(&self) -> LogIndex {
         LogIndex(self.committed.len() as u64)
@@ -151,6 +161,7 @@ impl Checker {
         if now.commit > seen.commit {
             self.check_commit(id, core, seen.commit)?;
             if core.role() == Role::Leader {
+                self.keepers = core.membership().clone();
                 self.check_durable_on_majority(nodes)?;
             }
         }
@@ -217,11 +228,18 @@ impl Checker {
     pub(super) fn check_durable_on_majority(&self, nodes: &BTreeMap<NodeId, Node>) -> Checked {
         let index = self.committed_index();
         let Some(term) = self.committed_term(index) else { return Ok(()) };
-        let durable =
-            nodes.values().filter(|node| node.disk.holds(&node.machine, index, term)).count();
-        ensure(durable > nodes.len() / 2, "committed entries are durable on a majority", || {
-            format!("entry {index} of term {term} is durable on {durable} of {}", nodes.len())
-        })
+        let is_durable = |id: &&NodeId| {
+            let node = &nodes[*id];
+            node.disk.holds(&node.machine, index, term)
+        };
+        for voters in [&self.keepers.voters, &self.keepers.outgoing] {
+            let durable = voters.iter().filter(is_durable).count();
+            let holds = voters.is_empty() || durable > voters.len() / 2;
+            ensure(holds, "committed entries are durable on a majority", || {
+                format!("entry {index} of term {term} is durable on {durable} of {voters:?}")
+            })?;
+        }
+        Ok(())
     }
 
     /// A node asks its disk for a write.
@@ -289,7 +307,12 @@ impl Checker {
                 format!("n{id} votes for n{vote} in term {term} and has stored {stored:?}")
             })?;
         }
-        if let Body::AppendAccepted { matched } = message.body {
+        let acknowledged = match message.body {
+            Body::AppendAccepted { matched } => Some(matched),
+            Body::SnapshotInstalled { index } => Some(index),
+            _ => None,
+        };
+        if let Some(matched) = acknowledged {
             ensure(stored.term >= term, "a term is durable before it is acknowledged", || {
                 format!("n{id} acknowledges term {term} and has stored {stored:?}")
             })?;
@@ -306,13 +329,56 @@ impl Checker {
     }
 
     /// State machine safety: no two nodes apply different entries at an index (§5.4.3).
-    pub(super) fn handed_out(&self, id: NodeId, entry: &Entry) -> Checked {
+    pub(super) fn handed_out(&mut self, id: NodeId, entry: &Entry) -> Checked {
         let committed = self.committed_at(entry.index);
         let holds = committed.is_some_and(|committed| {
             (committed.term, committed.hash) == (entry.term, hash_of(entry))
         });
         ensure(holds, "state machine safety", || {
             format!("n{id} is to apply {}/{}, but {committed:?}", entry.index, entry.term)
+        })?;
+        match &entry.payload {
+            Payload::Membership(membership) => {
+                self.check_membership_change(entry.index, membership)
+            }
+            Payload::Empty | Payload::Command(_) => Ok(()),
+        }
+    }
+
+    /// Voters change only through joint configurations (§6).
+    fn check_membership_change(&mut self, index: LogIndex, new: &Membership) -> Checked {
+        if self.memberships.contains_key(&index) {
+            return Ok(());
+        }
+        let (_, old) = self.memberships.last_key_value().expect("the founders");
+        let holds = if old.is_joint() {
+            !new.is_joint() && new.voters == old.voters && new.learners == old.learners
+        } else if new.is_joint() {
+            new.outgoing == old.voters
+        } else {
+            new.voters == old.voters
+        };
+        ensure(holds, "voters change through joint configurations", || {
+            format!("{old:?} is followed at {index} by {new:?}")
+        })?;
+        self.memberships.insert(index, new.clone());
+        Ok(())
+    }
+
+    fn membership_at(&self, index: LogIndex) -> &Membership {
+        let (_, latest) = self.memberships.range(..=index).next_back().expect("the founders");
+        latest
+    }
+
+    /// A node that has applied its whole log uses the members that were committed.
+    pub(super) fn uses(&self, id: NodeId, core: &Raft) -> Checked {
+        let index = core.last_index();
+        if core.applied_index() < index || index == LogIndex::ZERO {
+            return Ok(());
+        }
+        let expected = self.membership_at(index);
+        ensure(core.membership() == expected, "members are those of the log", || {
+            format!("n{id} uses {:?} at {index}, not {expected:?}", core.membership())
         })
     }
 
@@ -332,6 +398,10 @@ impl Checker {
         let holds = committed.is_some_and(|committed| {
             committed.term == snapshot.mark.term && committed.state == Some(snapshot.state)
         });
+        let members = self.membership_at(snapshot.mark.index);
+        ensure(*members == snapshot.mark.membership, "snapshots name the members", || {
+            format!("n{id} installs {snapshot:?}, but {members:?}")
+        })?;
         ensure(holds, "snapshots are committed states", || {
             format!("n{id} installs {snapshot:?}, but {committed:?}")
         })

@@ -73,6 +73,38 @@ branches! {
     TimeoutNow = "leadership handed over",
     /// A proposed command was lost to another leader.
     ProposalLost = "uncommitted proposal overwritten",
+    /// A change of the members was begun.
+    ChangeBegun = "membership change begun",
+    /// A change was refused because another is under way.
+    ChangeInProgress = "membership change refused during another",
+    /// A joint configuration was committed.
+    Joint = "joint configuration committed",
+    /// A leader promoted learners by itself.
+    Promoted = "learners promoted",
+    /// A leader that is no voter any longer handed over.
+    LeaderLeft = "leader left the voters",
+    /// A membership entry was truncated.
+    MembershipReverted = "uncommitted membership reverted",
+    /// A server that is no member of its leader's group asked for votes.
+    StrangerCampaigned = "removed server asked for votes",
+    /// A leader fell silent.
+    LeaderQuiet = "leader fell silent",
+    /// A follower fell silent.
+    FollowerQuiet = "follower fell silent",
+    /// A follower refused to fall silent, or asked for a silent leader.
+    Awake = "silence refused or questioned",
+    /// A hint woke a silent node.
+    WokenByHint = "woken by a hint",
+    /// A read was answered at once because of a lease.
+    LeaseRead = "lease read",
+    /// A state machine was lost.
+    StateLost = "state lost",
+    /// A server without a state asked for a snapshot.
+    SnapshotWanted = "snapshot wanted for a lost state",
+    /// A server without a state led, to hand over.
+    LedWithoutState = "led without a state",
+    /// A lost state was rebuilt.
+    StateRebuilt = "lost state rebuilt",
     /// The driver stepped several inputs before it took the output.
     Batched = "inputs batched",
 }

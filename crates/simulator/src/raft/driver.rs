@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use onefold_raft::{
-    Body, Entry, Input, Membership, Message, Output, Persist, PersistSequence, Raft, ReadId,
-    ReadState, Restored, Role, SnapshotMark, SnapshotOutcome, StepError, Stepped,
+    Body, Entry, Input, Membership, Message, Output, Payload, Persist, PersistSequence, Raft,
+    ReadId, ReadState, Restored, Role, SnapshotMark, SnapshotOutcome, StepError, Stepped,
 };
 use onefold_types::{LogIndex, NodeId, Term};
 
 use super::{
     checker::{Checked, Violation},
+    clock::Clock,
     coverage::Branch,
     disk::Disk,
     event::{Event, Life},
@@ -28,6 +29,11 @@ pub(super) struct Node {
     pub(super) machine: Machine,
     /// Virtual time between two ticks of its clock.
     pub(super) tick: u64,
+    pub(super) clock: Clock,
+    /// In which life the others are, and whether they are up, as far as it was told.
+    pub(super) told: BTreeMap<NodeId, (Life, bool)>,
+    /// Whether its state machine was lost and is not rebuilt.
+    pub(super) is_state_lost: bool,
     /// Whether the disk is at work; what is asked meanwhile waits and then goes in one batch. Until
     /// a time it may be stalled.
     pub(super) is_writing: bool,
@@ -41,7 +47,12 @@ pub(super) struct Node {
 }
 
 impl Node {
-    pub(super) fn new(id: NodeId, membership: Membership, sabotage: Option<Sabotage>) -> Self {
+    pub(super) fn new(
+        id: NodeId,
+        membership: Membership,
+        clock: Clock,
+        sabotage: Option<Sabotage>,
+    ) -> Self {
         Self {
             id,
             life: 0,
@@ -49,6 +60,9 @@ impl Node {
             disk: Disk::new(SnapshotMark::initial(membership), sabotage),
             machine: Machine::default(),
             tick: super::plan::TICK,
+            clock,
+            told: BTreeMap::new(),
+            is_state_lost: false,
             is_writing: false,
             disk_stalled_until: 0,
             is_applying: false,
@@ -85,14 +99,28 @@ impl World {
         let node = self.nodes.get_mut(&id).expect("a node of this world");
         let Some(core) = node.core.as_mut() else { return Ok(None) };
         let role_before = (core.role(), core.term());
+        let was_quiet = core.is_quiet();
+        core.step(Input::Now(node.clock.micros(self.now))).map_err(|error| Violation {
+            invariant: "inputs are well-formed",
+            detail: error.to_string(),
+        })?;
+        let is_applied = matches!(input, Input::Applied(_));
         let stepped = core.step(input);
         let role = (core.role(), core.term());
+        let is_quiet = core.is_quiet();
         self.trace.add(&(id, role, core.commit_index(), core.last_index()));
-        self.count_role(role_before, role);
+        self.count_role(id, role_before, role);
+        if is_quiet && !was_quiet {
+            let is_leader = role.0 == Role::Leader;
+            self.coverage.hit(if is_leader { Branch::LeaderQuiet } else { Branch::FollowerQuiet });
+        }
         if role_before.0 == Role::Candidate && role.0 == Role::Leader {
             self.plan_ambush(id);
         }
         self.checker.stepped(id, &self.nodes)?;
+        if is_applied {
+            self.checker.uses(id, self.nodes[&id].core.as_ref().expect("it was just stepped"))?;
+        }
         let answer = self.judge(id, stepped)?;
         if self.random.chance(self.plan.deferred) {
             self.coverage.hit(Branch::Batched);
@@ -102,13 +130,16 @@ impl World {
         Ok(answer)
     }
 
-    fn count_role(&mut self, before: (Role, Term), now: (Role, Term)) {
+    fn count_role(&mut self, id: NodeId, before: (Role, Term), now: (Role, Term)) {
         match (before, now) {
             ((Role::Leader, old), (Role::Follower, new)) if old == new => {
                 self.coverage.hit(Branch::CheckQuorum);
             }
             ((Role::Candidate, _), (Role::Leader, _)) => {
                 self.coverage.hit(Branch::Elected);
+                if self.nodes[&id].is_state_lost {
+                    self.coverage.hit(Branch::LedWithoutState);
+                }
                 let others = self.nodes.values().filter_map(|node| node.core.as_ref());
                 if others.filter(|core| core.role() == Role::Leader).count() > 1 {
                     self.coverage.hit(Branch::TwoLeaders);
@@ -130,6 +161,8 @@ impl World {
         match stepped {
             Ok(stepped) => return Ok(Some(stepped)),
             Err(StepError::NotLeader { .. } | StepError::NotAVoter { .. }) => {}
+            Err(StepError::NoVotersLeft) => {}
+            Err(StepError::ChangeInProgress) => self.coverage.hit(Branch::ChangeInProgress),
             Err(StepError::Overloaded) => self.coverage.hit(Branch::Overloaded),
             Err(StepError::Transferring { .. }) => self.coverage.hit(Branch::Transferring),
             Err(error) => {
@@ -190,8 +223,12 @@ impl World {
         let node = self.nodes.get_mut(&id).expect("a node of this world");
         let Some(core) = node.core.as_ref() else { return Ok(()) };
         self.checker.persisting(id, core, &persist)?;
-        if persist.truncate_from.is_some() {
+        if let Some(from) = persist.truncate_from {
             self.coverage.hit(Branch::LogTruncated);
+            let mut cut = node.disk.entries.iter().filter(|entry| entry.index >= from);
+            if cut.any(|entry| matches!(entry.payload, Payload::Membership(_))) {
+                self.coverage.hit(Branch::MembershipReverted);
+            }
         }
         node.disk.begin(persist);
         self.write_next(id);
@@ -224,6 +261,7 @@ impl World {
         for entry in &committed {
             self.checker.handed_out(id, entry)?;
             self.count_lost_proposal(entry);
+            self.count_membership(id, entry);
         }
         let node = self.nodes.get_mut(&id).expect("a node of this world");
         let expected = node.applying.back().map_or(node.machine.applied, |entry| entry.index);
@@ -255,9 +293,11 @@ impl World {
             node.machine.apply(&entry);
             self.checker.applied(id, &node.machine)?;
         }
+        let is_outdated = index > node.machine.applied;
         node.is_applying = false;
         self.apply_next(id);
-        self.step(id, Input::Applied(index)).map(|_| ())
+        // What was applied before the state was lost is not reported any more.
+        if is_outdated { Ok(()) } else { self.step(id, Input::Applied(index)).map(|_| ()) }
     }
 
     fn answer_read(&mut self, id: NodeId, state: ReadState) -> Checked {
@@ -282,8 +322,11 @@ impl World {
         let node = &self.nodes[&id];
         let Some(core) = node.core.as_ref() else { return };
         let (life, state) = (node.life, node.machine.state);
-        let mark = core.snapshot_mark_at(node.machine.applied);
-        let mut mark = mark.expect("the log covers what is applied");
+        let Some(mut mark) = core.snapshot_mark_at(node.machine.applied) else {
+            // The state was lost after the core asked.
+            let sent = Event::SnapshotSent { node: id, life, to, delivered: None };
+            return self.schedule(delay, sent);
+        };
         if self.sabotage == Some(Sabotage::MislabelSnapshot) {
             mark.index = mark.index.next();
         }
@@ -346,6 +389,10 @@ impl World {
         node.applying.clear();
         node.installing = None;
         node.machine.install(snapshot);
+        if std::mem::take(&mut node.is_state_lost) {
+            self.coverage.hit(Branch::StateRebuilt);
+        }
+        let node = self.nodes.get_mut(&id).expect("a node of this world");
         if is_forgotten {
             node.machine.synced = synced;
             node.machine.installed = None;
@@ -361,6 +408,8 @@ impl World {
             Body::VoteResponse { granted: false } => Branch::VoteRejected,
             Body::TermOver => Branch::TermOver,
             Body::TimeoutNow => Branch::TimeoutNow,
+            Body::Awake => Branch::Awake,
+            Body::SnapshotWanted { .. } => Branch::SnapshotWanted,
             Body::AppendRejected { prev_index, hint_index, .. }
                 if hint_index.0 + 1 < prev_index.min(last_index).0 =>
             {
@@ -369,6 +418,19 @@ impl World {
             _ => return,
         };
         self.coverage.hit(branch);
+    }
+
+    fn count_membership(&mut self, id: NodeId, entry: &Entry) {
+        let Payload::Membership(membership) = &entry.payload else { return };
+        let leader = self.leader() == Some(id);
+        if membership.is_joint() {
+            self.coverage.hit(Branch::Joint);
+            if membership.voters.is_superset(&membership.outgoing) {
+                self.coverage.hit(Branch::Promoted);
+            }
+        } else if leader && !membership.is_voter(id) {
+            self.coverage.hit(Branch::LeaderLeft);
+        }
     }
 
     fn count_lost_proposal(&mut self, entry: &Entry) {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use onefold_raft::{Body, Message, PersistSequence, SnapshotMark};
+use onefold_raft::{Body, Message, Payload, PersistSequence, SnapshotMark};
 use onefold_types::{LogIndex, NodeId};
 
 use super::machine::Snapshot;
@@ -29,6 +29,8 @@ pub(crate) enum Event {
     Installed { node: NodeId, life: Life, snapshot: Snapshot },
     /// A crashed node starts.
     Restart { node: NodeId, life: Life },
+    /// A node is told that another is down, or up in a life.
+    Hint { node: NodeId, about: NodeId, life: Life, is_up: bool },
     /// A new leader meets its fate while it still commits what it inherited (figure 8).
     Ambush { node: NodeId, life: Life },
     /// A client does something.
@@ -59,6 +61,9 @@ impl fmt::Display for Event {
                 write!(f, "n{node} installed snapshot {}", snapshot.mark.index)
             }
             Self::Restart { node, .. } => write!(f, "n{node} restarts"),
+            Self::Hint { node, about, is_up, .. } => {
+                write!(f, "n{node} is told that n{about} is {}", if *is_up { "up" } else { "down" })
+            }
             Self::Ambush { node, .. } => write!(f, "n{node} is ambushed"),
             Self::Client => f.write_str("client"),
             Self::Fault => f.write_str("fault"),
@@ -77,6 +82,9 @@ impl fmt::Display for Told<'_> {
                 write!(f, "Append after {prev_index}/{prev_term} [")?;
                 for entry in entries {
                     write!(f, " {}/{}", entry.index, entry.term)?;
+                    if let Payload::Membership(membership) = &entry.payload {
+                        write!(f, " {membership:?}")?;
+                    }
                 }
                 write!(f, " ] commit {commit}")
             }

@@ -18,6 +18,12 @@ impl World {
             (_, Some(leader)) if self.random.chance(500) => leader,
             _ => anyone,
         };
+        if self.random.chance(self.plan.wrong_hints) {
+            self.hint_wrongly()?;
+        }
+        if self.random.chance(self.plan.state_losses) {
+            self.lose_state(victim)?;
+        }
         match self.random.within(0..=99) {
             0..35 => {
                 self.tell(|| "all cuts are mended".into());
@@ -81,8 +87,12 @@ impl World {
             return Ok(());
         }
         self.tell(|| format!("n{id} is made to stand for election"));
-        let message = Message { term, body: Body::TimeoutNow };
-        self.step(id, Input::Message { from, message }).map(|_| ())
+        // Leases rest on it that only a leader says this, after it gave its own up.
+        let input = match self.plan.lease {
+            None => Input::Message { from, message: Message { term, body: Body::TimeoutNow } },
+            Some(_) => Input::Campaign,
+        };
+        self.step(id, input).map(|_| ())
     }
 
     /// A node was just elected: decides whether it lives to see its first commit.
@@ -119,7 +129,9 @@ impl World {
     fn skew_clock(&mut self, id: NodeId) {
         let tick = self.random.within(TICK * 7 / 10..=TICK * 13 / 10);
         self.tell(|| format!("n{id} ticks every {tick}"));
-        self.nodes.get_mut(&id).expect("a node of this world").tick = tick;
+        let node = self.nodes.get_mut(&id).expect("a node of this world");
+        node.tick = tick;
+        node.clock.change_rate(self.now, self.plan.lease, &mut self.random);
     }
 
     /// Power goes: what was not durable is lost, or some prefix of it is.
@@ -144,7 +156,25 @@ impl World {
         let node = self.nodes.get_mut(&id).expect("a node of this world");
         forget_memory(node);
         self.schedule(down, Event::Restart { node: id, life });
+        self.spread_down(id);
         self.checker.check_durable_on_majority(&self.nodes)
+    }
+
+    /// A state machine is gone, or not to be trusted; one at a time, because the others must be able
+    /// to rebuild it.
+    fn lose_state(&mut self, id: NodeId) -> Checked {
+        let is_alone = |core: &Raft| core.membership().voters.len() < 2;
+        let Some(core) = self.nodes[&id].core.as_ref() else { return Ok(()) };
+        if is_alone(core) || self.nodes.values().any(|node| node.is_state_lost) {
+            return Ok(());
+        }
+        self.tell(|| format!("n{id} loses its state machine"));
+        self.coverage.hit(Branch::StateLost);
+        let node = self.nodes.get_mut(&id).expect("a node of this world");
+        node.is_state_lost = true;
+        node.applying.clear();
+        node.machine.lose();
+        self.step(id, Input::StateLost).map(|_| ())
     }
 
     /// The state machine falls back to any state since its last sync. An installation under way is

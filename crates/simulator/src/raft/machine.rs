@@ -43,6 +43,11 @@ impl Machine {
         self.synced = self.applied;
     }
 
+    /// Loses everything but a staged snapshot.
+    pub(crate) fn lose(&mut self) {
+        *self = Self { staged: self.staged.take(), ..Self::default() };
+    }
+
     /// Becomes what the snapshot holds, durably.
     pub(crate) fn install(&mut self, snapshot: &Snapshot) {
         self.applied = snapshot.mark.index;

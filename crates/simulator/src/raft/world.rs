@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use onefold_raft::{Body, Input, Message, Raft, ReadId, Role, Stepped};
+use onefold_raft::{Body, Input, Membership, Message, Raft, ReadId, Role, Stepped};
 use onefold_types::{LogIndex, NodeId, Term};
 
 use super::{
     checker::{Checked, Checker, Violation, ensure},
+    clock::Clock,
     coverage::{Branch, Coverage},
     driver::Node,
     event::Event,
@@ -16,6 +17,9 @@ use super::{
     sabotage::Sabotage,
 };
 use crate::{random::Random, trace::Trace};
+
+/// Most virtual time for which clients lose interest.
+const PAUSE: u64 = 100 * super::plan::TICK;
 
 /// Everything that exists while a seed runs.
 #[derive(Debug)]
@@ -38,7 +42,7 @@ pub(super) struct World {
     pub(super) proposed: BTreeMap<LogIndex, Term>,
     commands: u64,
     reads: u64,
-    is_healed: bool,
+    pub(super) is_healed: bool,
 }
 
 impl World {
@@ -51,13 +55,16 @@ impl World {
         let mut random = Random::new(seed);
         let plan = Plan::draw(&mut random);
         let membership = plan.membership();
-        let nodes = membership
-            .members()
-            .into_iter()
-            .map(|id| (id, Node::new(id, membership.clone(), sabotage)));
+        let founders = membership.members().into_iter().map(|id| (id, membership.clone()));
+        let spares = plan.spares().map(|id| (id, Membership::default()));
+        let nodes = founders.chain(spares).map(|(id, membership)| {
+            let clock = Clock::start(0, plan.lease, &mut random);
+            (id, Node::new(id, membership, clock, sabotage))
+        });
+        let nodes = nodes.collect();
         let mut world = Self {
             seed,
-            nodes: nodes.collect(),
+            nodes,
             plan,
             sabotage,
             random,
@@ -66,7 +73,7 @@ impl World {
             scheduled: 0,
             events: 0,
             network: Network::default(),
-            checker: Checker::default(),
+            checker: Checker::new(membership),
             coverage: Coverage::default(),
             trace,
             proposed: BTreeMap::new(),
@@ -128,6 +135,7 @@ impl World {
                 self.step(node, Input::Tick)?;
             }
             Event::Deliver { from, to, message } => {
+                self.count_stranger(from, to, &message);
                 self.step(to, Input::Message { from, message })?;
             }
             Event::Written { node, life, sequence } if self.nodes[&node].lives(life) => {
@@ -148,12 +156,16 @@ impl World {
             Event::Restart { node, life } if self.nodes[&node].life == life => {
                 self.start(node)?;
             }
+            Event::Hint { node, about, life, is_up } if !self.is_healed => {
+                self.hint(node, about, life, is_up)?;
+            }
             Event::Ambush { node, life } if self.nodes[&node].lives(life) && !self.is_healed => {
                 self.ambush(node)?;
             }
             Event::Client if !self.is_healed => {
                 self.client_acts()?;
-                let delay = self.random.within(1..=2 * self.plan.client_interval);
+                let pause = if self.random.chance(self.plan.pauses) { PAUSE } else { 0 };
+                let delay = self.random.within(1..=2 * self.plan.client_interval + pause);
                 self.schedule(delay, Event::Client);
             }
             Event::Fault if !self.is_healed => {
@@ -182,8 +194,12 @@ impl World {
             Violation { invariant: "what is durable can be restored", detail: error.to_string() }
         })?;
         self.checker.started(id, &core, node.disk.hard_state);
+        node.is_state_lost = core.status().is_state_lost;
         node.core = Some(core);
+        node.clock = Clock::start(self.now, self.plan.lease, &mut self.random);
         let life = node.life;
+        self.know_nothing(id);
+        self.spread_up(id);
         self.schedule(first_tick, Event::Tick { node: id, life });
         self.take_output(id)
     }
@@ -216,6 +232,14 @@ impl World {
         leaders.max().map(|(_, id)| id)
     }
 
+    fn count_stranger(&mut self, from: NodeId, to: NodeId, message: &Message) {
+        let is_campaign = matches!(message.body, Body::RequestPreVote { .. });
+        let core = self.nodes[&to].core.as_ref();
+        if is_campaign && core.is_some_and(|core| !core.membership().contains(from)) {
+            self.coverage.hit(Branch::StrangerCampaigned);
+        }
+    }
+
     fn client_acts(&mut self) -> Checked {
         let ids = self.ids();
         let anyone = self.random.pick(&ids);
@@ -223,6 +247,9 @@ impl World {
             Some(leader) if self.random.chance(850) => leader,
             _ => anyone,
         };
+        if self.random.chance(self.plan.changes) {
+            self.change_members(id)?;
+        }
         match self.random.within(0..=999) {
             0..650 => self.propose(id).map(|_| ()),
             650..950 => self.read(id),
@@ -276,8 +303,13 @@ impl World {
         }
         // The answer may come within the step.
         node.reads.insert(read, floor);
-        if self.step(id, Input::ReadIndex(read))?.is_none() {
-            self.nodes.get_mut(&id).expect("a node of this world").reads.remove(&read);
+        let messages = node.core.as_ref().and_then(|core| core.status().lease_until);
+        match self.step(id, Input::ReadIndex(read))? {
+            Some(_) if messages.is_some() => self.coverage.hit(Branch::LeaseRead),
+            Some(_) => {}
+            None => {
+                self.nodes.get_mut(&id).expect("a node of this world").reads.remove(&read);
+            }
         }
         Ok(())
     }
@@ -308,6 +340,7 @@ impl World {
             self.start(id)?;
         }
         self.tell(|| "everything is healed, and all nodes run".into());
+        self.tell_the_truth()?;
         let cores = self.nodes.values().filter_map(|node| node.core.as_ref());
         let longest = cores.map(|core| core.last_index().0).max().unwrap_or(0);
         let limit = self.plan.recovery_time_max(longest);
@@ -342,11 +375,13 @@ impl World {
     }
 
     fn is_everywhere(&self, index: LogIndex, term: Term) -> bool {
-        self.checker.committed_term(index) == Some(term)
-            && self
-                .nodes
-                .values()
-                .all(|node| node.machine.applied >= index && node.reads.is_empty())
+        let members = self.leader().and_then(|id| self.nodes[&id].core.as_ref());
+        let members = members.map(Raft::membership);
+        let has_it = |node: &Node| {
+            let is_member = members.is_some_and(|members| members.contains(node.id));
+            node.reads.is_empty() && (!is_member || node.machine.applied >= index)
+        };
+        self.checker.committed_term(index) == Some(term) && self.nodes.values().all(has_it)
     }
 
     fn check_durable_everywhere(&self) -> Checked {
