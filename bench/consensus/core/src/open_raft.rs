@@ -40,7 +40,8 @@ use crate::{
 };
 
 const REPLICAS: u64 = 3;
-/// Batches that wait for their answers; the synchronous contenders have two to three on the way.
+/// Batches that wait for their answers. More than the other contenders have on the way (two or
+/// three): openraft merges what waits in its queue, and gains by it.
 const BATCHES_IN_FLIGHT: usize = 16;
 /// Longest wait for an election.
 const ELECTION_MAX: Duration = Duration::from_secs(10);

@@ -1,0 +1,178 @@
+//! Members of a cluster that serves the etcd API: the product itself, or etcd.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
+use tokio::time::sleep;
+
+use crate::cluster::{NODES, free_addresses};
+use crate::etcd_client::{EtcdClient, MemberStatus};
+
+/// Longest wait for a cluster or a member to be ready.
+const READY_MAX: Duration = Duration::from_secs(120);
+/// Between two looks.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// A restarted member has caught up when it is at most this many entries behind the leader.
+const CAUGHT_UP_ENTRIES: u64 = 1000;
+
+/// Whose members they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Onefold,
+    Etcd,
+}
+
+/// Three members as separate processes; dropping it kills them and removes their data.
+pub(crate) struct Members {
+    kind: Kind,
+    program: PathBuf,
+    folder: TempDir,
+    peers: Vec<String>,
+    clients: Vec<String>,
+    /// Ports that nobody asks but that must not collide.
+    others: Vec<String>,
+    processes: Vec<Option<Child>>,
+    status: Vec<EtcdClient>,
+}
+
+impl Members {
+    pub(crate) async fn start(kind: Kind, program: &Path, below: &Path) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("onefold-bench-").tempdir_in(below)?;
+        let mut addresses = free_addresses(4 * NODES)?;
+        let others = addresses.split_off(2 * NODES);
+        let clients = addresses.split_off(NODES);
+        let patience = Duration::from_secs(1);
+        let status =
+            clients.iter().map(|address| EtcdClient::new(address, patience)).collect::<Result<_>>();
+        let mut members = Self {
+            kind,
+            program: program.to_owned(),
+            folder,
+            peers: addresses,
+            clients,
+            others,
+            processes: (0..NODES).map(|_| None).collect(),
+            status: status?,
+        };
+        for at in 0..NODES {
+            members.start_member(at)?;
+        }
+        members.wait_for_leader().await?;
+        Ok(members)
+    }
+
+    /// Where clients reach the members.
+    pub(crate) fn clients(&self) -> &[String] {
+        &self.clients
+    }
+
+    /// Starts the member at a position on the data that it has.
+    pub(crate) fn start_member(&mut self, at: usize) -> Result<()> {
+        let folder = self.folder.path().join(format!("member-{}", at + 1));
+        fs::create_dir_all(&folder)?;
+        let mut command = Command::new(&self.program);
+        match self.kind {
+            Kind::Onefold => self.onefold(&mut command, at, &folder.join("data")),
+            Kind::Etcd => self.etcd(&mut command, at, &folder.join("data")),
+        }
+        let log = File::options().create(true).append(true).open(folder.join("output"))?;
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let child = command
+            .spawn()
+            .with_context(|| format!("{} cannot be started", self.program.display()))?;
+        self.processes[at] = Some(child);
+        Ok(())
+    }
+
+    /// `onefold start`, everything as by default but the addresses.
+    fn onefold(&self, command: &mut Command, at: usize, folder: &Path) {
+        command
+            .arg("start")
+            .arg("--data-dir")
+            .arg(folder)
+            .args(["--listen", &self.peers[at]])
+            .args(["--join", &self.peers.join(",")])
+            .args(["--etcd-listen", &self.clients[at]])
+            .args(["--s3-listen", &self.others[2 * at]])
+            .args(["--http-listen", &self.others[2 * at + 1]])
+            .arg("--no-initial-s3-key");
+    }
+
+    /// `etcd`, everything as by default but the addresses.
+    fn etcd(&self, command: &mut Command, at: usize, folder: &Path) {
+        let url = |address: &String| format!("http://{address}");
+        let members: Vec<String> = (1..)
+            .zip(&self.peers)
+            .map(|(number, peer)| format!("m{number}={}", url(peer)))
+            .collect();
+        command
+            .args(["--name", &format!("m{}", at + 1)])
+            .arg("--data-dir")
+            .arg(folder)
+            .args(["--listen-peer-urls", &url(&self.peers[at])])
+            .args(["--initial-advertise-peer-urls", &url(&self.peers[at])])
+            .args(["--listen-client-urls", &url(&self.clients[at])])
+            .args(["--advertise-client-urls", &url(&self.clients[at])])
+            .args(["--initial-cluster", &members.join(",")])
+            .args(["--initial-cluster-state", "new"]);
+    }
+
+    /// Kills the member at a position as SIGKILL does.
+    pub(crate) fn kill_member(&mut self, at: usize) -> Result<()> {
+        if let Some(mut child) = self.processes[at].take() {
+            child.kill()?;
+            child.wait()?;
+        }
+        Ok(())
+    }
+
+    async fn statuses(&self) -> Vec<Option<MemberStatus>> {
+        let asked = self.status.iter().map(|client| client.status());
+        futures::future::join_all(asked).await.into_iter().map(Result::ok).collect()
+    }
+
+    /// The position of the member that leads, when all members know a leader.
+    pub(crate) async fn wait_for_leader(&self) -> Result<usize> {
+        let start = Instant::now();
+        while start.elapsed() < READY_MAX {
+            let statuses = self.statuses().await;
+            let is_whole = statuses.iter().all(|s| s.is_some_and(|s| s.has_leader));
+            let leader = statuses.iter().position(|s| s.is_some_and(|s| s.is_leader));
+            if let Some(leader) = leader.filter(|_| is_whole) {
+                return Ok(leader);
+            }
+            sleep(LOOK_INTERVAL).await;
+        }
+        bail!("{:?} had no leader within {READY_MAX:?}; see {:?}", self.kind, self.folder.path())
+    }
+
+    /// Waits until the member at a position is as far as the others; gives how long that took.
+    pub(crate) async fn wait_for_catch_up(&self, at: usize) -> Result<Duration> {
+        let start = Instant::now();
+        while start.elapsed() < READY_MAX {
+            let statuses = self.statuses().await;
+            let index = |s: &Option<MemberStatus>| s.map_or(0, |s| s.raft_index);
+            let furthest = statuses.iter().map(index).max().unwrap_or_default();
+            let own = statuses[at].filter(|s| s.has_leader).map_or(0, |s| s.raft_index);
+            if own > 0 && own + CAUGHT_UP_ENTRIES >= furthest {
+                return Ok(start.elapsed());
+            }
+            sleep(LOOK_INTERVAL).await;
+        }
+        bail!("member {} did not catch up within {READY_MAX:?}", at + 1)
+    }
+}
+
+impl Drop for Members {
+    fn drop(&mut self) {
+        for child in self.processes.iter_mut().flatten() {
+            // Both fail only when it has already ended.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
