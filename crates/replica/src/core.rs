@@ -9,14 +9,15 @@ use onefold_raft::Membership;
 use onefold_table::SpaceView;
 use onefold_transport::Peers;
 use onefold_types::{GroupId, LogIndex, NodeId, Term};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::watch;
 
 use crate::chores::Chores;
+use crate::forward::Forwarding;
 use crate::inbox::Inbox;
 use crate::metrics::{GroupCounters, GroupMetrics, NodeCounters};
 use crate::snapshot::Transfers;
 use crate::state::{Generations, GroupState};
-use crate::{GroupStatus, HostConfig, HostError, Leadership, MemberProgress, ReadError, Role};
+use crate::{GroupStatus, HostConfig, HostError, Leadership, MemberProgress, Role};
 
 /// What everything in one host shares.
 pub(crate) struct Core {
@@ -58,9 +59,6 @@ impl Core {
     }
 }
 
-/// A follower's read that waits for the leader's answer.
-pub(crate) type ForwardedRead = oneshot::Sender<Result<LogIndex, ReadError>>;
-
 /// What the threads and the handles of one group share.
 pub(crate) struct GroupCell {
     pub(crate) id: GroupId,
@@ -74,7 +72,7 @@ pub(crate) struct GroupCell {
     members: Mutex<Members>,
     /// The last confirmed read: what it saw is at most this old.
     confirmed: Mutex<Option<(Instant, LogIndex)>>,
-    pub(crate) forwarded_reads: mpsc::Sender<ForwardedRead>,
+    pub(crate) forwarding: Forwarding,
 }
 
 /// Who belongs to a group, as its consensus thread sees it.
@@ -93,15 +91,13 @@ pub(crate) struct Progress {
     pub(crate) role: AtomicU8,
     pub(crate) last: AtomicU64,
     pub(crate) is_quiet: AtomicBool,
-    pub(crate) is_state_lost: AtomicBool,
+    is_state_lost: AtomicBool,
+    losses: AtomicU64,
+    is_removed: AtomicBool,
 }
 
 impl GroupCell {
-    pub(crate) fn new(
-        node: NodeId,
-        state: &GroupState,
-        forwarded_reads: mpsc::Sender<ForwardedRead>,
-    ) -> Self {
+    pub(crate) fn new(node: NodeId, state: &GroupState) -> Self {
         Self {
             id: state.id(),
             node,
@@ -112,7 +108,7 @@ impl GroupCell {
             counters: GroupCounters::default(),
             members: Mutex::default(),
             confirmed: Mutex::new(None),
-            forwarded_reads,
+            forwarding: Forwarding::default(),
         }
     }
 
@@ -125,7 +121,9 @@ impl GroupCell {
     pub(crate) fn set_membership(&self, membership: &Membership) {
         let mut members = lock(&self.members);
         members.now.clone_from(membership);
-        members.is_joined |= membership.contains(self.node);
+        let is_member = membership.contains(self.node);
+        members.is_joined |= is_member;
+        self.progress.is_removed.store(members.is_joined && !is_member, Ordering::Release);
     }
 
     /// Replaces what handles see of the members' progress.
@@ -135,8 +133,30 @@ impl GroupCell {
 
     /// This node was a member, and is none any more.
     pub(crate) fn is_removed(&self) -> bool {
-        let members = lock(&self.members);
-        members.is_joined && !members.now.contains(self.node)
+        self.progress.is_removed.load(Ordering::Acquire)
+    }
+
+    /// The state is lost, and waits for a snapshot.
+    pub(crate) fn is_state_lost(&self) -> bool {
+        self.progress.is_state_lost.load(Ordering::SeqCst)
+    }
+
+    /// How often the state was lost so far; none while it is.
+    pub(crate) fn losses(&self) -> Option<u64> {
+        let losses = self.progress.losses.load(Ordering::SeqCst);
+        (!self.is_state_lost()).then_some(losses)
+    }
+
+    /// From now on the state is not shown to anybody, until it is [whole](Self::set_whole) again.
+    pub(crate) fn set_state_lost(&self) {
+        if !self.progress.is_state_lost.swap(true, Ordering::SeqCst) {
+            self.progress.losses.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// A snapshot made the state whole.
+    pub(crate) fn set_whole(&self) {
+        self.progress.is_state_lost.store(false, Ordering::SeqCst);
     }
 
     /// Who may know the leader, when this node is not told of it since it is no member: each of the
@@ -170,7 +190,6 @@ impl GroupCell {
             let members = lock(&self.members);
             (members.now.clone(), members.progress.clone())
         };
-        let is_removed = self.is_removed();
         // In this order, each number is at most the next one.
         let applied = *self.applied.borrow();
         let commit = LogIndex(self.counters.commit_index.get()).max(applied);
@@ -189,8 +208,8 @@ impl GroupCell {
             learners: membership.learners,
             joining: membership.joining,
             is_quiet: self.progress.is_quiet.load(Ordering::Acquire),
-            is_state_lost: self.progress.is_state_lost.load(Ordering::Acquire),
-            is_removed,
+            is_state_lost: self.is_state_lost(),
+            is_removed: self.is_removed(),
             progress,
         }
     }

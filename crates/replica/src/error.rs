@@ -142,6 +142,16 @@ pub enum ReadError {
         /// How far it had to come.
         wanted: LogIndex,
     },
+    /// This replica lost its state, or its state differed from that of the majority, and it is being
+    /// rebuilt from another replica.
+    #[error(
+        "this replica of group {group} lost its state and is being rebuilt from another one; read \
+         from another node"
+    )]
+    StateLost {
+        /// The group.
+        group: GroupId,
+    },
     /// The leader has as many reads waiting as it can hold; try later.
     #[error("the leader of group {group} has too many reads waiting; try again later")]
     Overloaded {

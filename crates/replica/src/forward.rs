@@ -1,61 +1,102 @@
 //! Reads of a follower: one question to the leader for all that wait.
+//!
+//! A task asks as long as reads wait, and there is none while nobody reads: most groups of a node
+//! are idle most of the time.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use onefold_transport::{CallError, Class, Peers};
-use onefold_types::{GroupId, LogIndex, NodeId};
-use tokio::sync::{mpsc, watch};
+use onefold_transport::{CallError, Class};
+use onefold_types::{LogIndex, NodeId};
+use tokio::sync::oneshot;
 
-use crate::core::ForwardedRead;
+use crate::ReadError;
+use crate::core::{Core, GroupCell, lock};
 use crate::wire::{ReadIndex, ReadIndexRequest, milliseconds};
-use crate::{Leadership, ReadError};
 
 /// How long the leader may take to answer; a read that has more time asks again.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The queue between a group's reads and the task that asks for them.
-pub(crate) fn queue(
-    reads_max: usize,
-) -> (mpsc::Sender<ForwardedRead>, mpsc::Receiver<ForwardedRead>) {
-    mpsc::channel(reads_max)
+/// A follower's read that waits for the leader's answer.
+type ForwardedRead = oneshot::Sender<Result<LogIndex, ReadError>>;
+
+/// The reads of one group that wait.
+#[derive(Default)]
+pub(crate) struct Forwarding {
+    state: Mutex<State>,
 }
 
-/// Asks for the reads that wait, until the group is gone. While one question is under way, further
+#[derive(Default)]
+struct State {
+    waiting: Vec<ForwardedRead>,
+    /// Whether a task takes what waits.
+    is_asking: bool,
+}
+
+/// Has the leader asked what is committed.
+///
+/// # Errors
+/// When too many wait.
+pub(crate) fn forward(
+    core: &Arc<Core>,
+    cell: &Arc<GroupCell>,
+    read: ForwardedRead,
+) -> Result<(), ReadError> {
+    let mut state = lock(&cell.forwarding.state);
+    if state.waiting.len() >= core.config.limits.reads_waiting_max {
+        return Err(ReadError::Overloaded { group: cell.id });
+    }
+    state.waiting.push(read);
+    if !std::mem::replace(&mut state.is_asking, true) {
+        core.runtime.spawn(run(core.clone(), cell.clone()));
+    }
+    Ok(())
+}
+
+/// Asks for the reads that wait, until there are none. While one question is under way, further
 /// reads wait for the next: an answer counts only for reads that began before its question.
-pub(crate) async fn run(
-    group: GroupId,
-    node: NodeId,
-    peers: Peers,
-    mut leadership: watch::Receiver<Leadership>,
-    mut waiting: mpsc::Receiver<ForwardedRead>,
-) {
-    let mut batch = Vec::new();
-    let reads_max = waiting.max_capacity();
-    while waiting.recv_many(&mut batch, reads_max).await > 0 {
+async fn run(core: Arc<Core>, cell: Arc<GroupCell>) {
+    let group = cell.id;
+    let mut leadership = cell.leadership.subscribe();
+    loop {
+        let batch = {
+            let mut state = lock(&cell.forwarding.state);
+            state.is_asking = !state.waiting.is_empty();
+            if !state.is_asking {
+                return;
+            }
+            std::mem::take(&mut state.waiting)
+        };
         let leader = leadership.borrow_and_update().leader;
-        let answer = match leader.filter(|leader| *leader != node) {
+        let answer = match leader.filter(|leader| *leader != cell.node) {
             Some(leader) => {
                 tokio::select! {
-                    answer = ask(&peers, group, leader) => answer,
+                    answer = ask(&core, &cell, leader) => answer,
                     // Whoever leads now answers sooner than one who may be gone.
                     _ = leadership.changed() => Err(ReadError::NotLeader { group, leader: None }),
                 }
             }
             None => Err(ReadError::NotLeader { group, leader }),
         };
-        for read in batch.drain(..) {
+        for read in batch {
             // Who asked may have given up.
             let _ = read.send(answer.clone());
         }
     }
 }
 
-async fn ask(peers: &Peers, group: GroupId, leader: NodeId) -> Result<LogIndex, ReadError> {
+async fn ask(core: &Core, cell: &GroupCell, leader: NodeId) -> Result<LogIndex, ReadError> {
+    let group = cell.id;
     let deadline_ms = milliseconds(QUESTION_TIMEOUT);
     let request = ReadIndexRequest { group, deadline_ms };
-    let answer =
-        peers.call::<ReadIndex>(leader, Class::Consensus, &request, Bytes::new(), QUESTION_TIMEOUT);
+    let answer = core.peers.call::<ReadIndex>(
+        leader,
+        Class::Consensus,
+        &request,
+        Bytes::new(),
+        QUESTION_TIMEOUT,
+    );
     match answer.await {
         Ok((index, _)) => Ok(index),
         Err(CallError::Remote(error)) => match error.detail() {

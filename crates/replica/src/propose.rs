@@ -43,11 +43,13 @@ pub(crate) async fn anywhere(
     let mut leadership = cell.leadership.subscribe();
     let mut pause = PAUSE_MIN;
     let mut hint = None;
+    let mut attempts = 0;
     // Set once an attempt may have got through: from then on a refusal says nothing about it.
     let mut doubt: Option<ProposeError> = None;
     loop {
         let known = leadership.borrow_and_update().leader;
-        if let Some(leader) = hint.take().or(known) {
+        if let Some(leader) = hint.take().or(known).or_else(|| cell.another_member(attempts)) {
+            attempts += 1;
             match proposing.attempt(leader, &mut leadership).await {
                 Ok(answer) => return Ok(answer),
                 Err(error @ ProposeError::Unknown { .. }) => {

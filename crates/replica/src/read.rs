@@ -1,5 +1,6 @@
 //! Reads of a state that is fresh enough.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use onefold_table::SpaceView;
@@ -8,6 +9,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use crate::core::{Core, GroupCell};
+use crate::forward::forward;
 use crate::inbox::Read;
 use crate::wire::milliseconds;
 use crate::{Consistency, ReadError};
@@ -20,30 +22,59 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// # Errors
 /// See [`ReadError`].
 pub(crate) async fn read(
-    core: &Core,
-    cell: &GroupCell,
+    core: &Arc<Core>,
+    cell: &Arc<GroupCell>,
     consistency: Consistency,
     deadline: Duration,
 ) -> Result<SpaceView, ReadError> {
+    let until = Instant::now() + deadline;
     if let Some(reason) = core.inbox.closed() {
         return Err(ReadError::Stopped { reason });
     }
-    let is_fresh_enough = match consistency {
-        Consistency::Local => true,
-        // What a confirmed read saw was all there was when it began.
-        Consistency::BoundedStale(lag_max) => cell
-            .confirmed()
-            .is_some_and(|(at, index)| at.elapsed() < lag_max && *cell.applied.borrow() >= index),
-        Consistency::Linearizable => false,
-    };
-    if !is_fresh_enough {
-        linearize(core, cell, Instant::now() + deadline).await?;
+    if cell.is_removed() {
+        // It hears of nothing any more.
+        return Err(ReadError::NotHosted { group: cell.id });
     }
-    Ok(cell.view())
+    loop {
+        let losses = trustworthy(cell, until).await?;
+        let is_fresh_enough = match consistency {
+            Consistency::Local => true,
+            // What a confirmed read saw was all there was when it began.
+            Consistency::BoundedStale(lag_max) => cell.confirmed().is_some_and(|(at, index)| {
+                at.elapsed() < lag_max && *cell.applied.borrow() >= index
+            }),
+            Consistency::Linearizable => false,
+        };
+        if !is_fresh_enough {
+            linearize(core, cell, until).await?;
+        }
+        let view = cell.view();
+        // A state that was lost meanwhile may be what the view shows, or lack what it should show.
+        if cell.losses() == Some(losses) {
+            return Ok(view);
+        }
+    }
+}
+
+/// Waits while this replica has lost its state. Answers how often that happened so far.
+async fn trustworthy(cell: &GroupCell, until: Instant) -> Result<u64, ReadError> {
+    loop {
+        if let Some(losses) = cell.losses() {
+            return Ok(losses);
+        }
+        if Instant::now() >= until {
+            return Err(ReadError::StateLost { group: cell.id });
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
 }
 
 /// Waits until this replica has applied all that was committed when it was asked.
-async fn linearize(core: &Core, cell: &GroupCell, until: Instant) -> Result<(), ReadError> {
+async fn linearize(
+    core: &Arc<Core>,
+    cell: &Arc<GroupCell>,
+    until: Instant,
+) -> Result<(), ReadError> {
     let began = Instant::now();
     let group = cell.id;
     let mut leadership = cell.leadership.subscribe();
@@ -88,15 +119,12 @@ pub(crate) async fn confirm_here(
 }
 
 async fn confirm_there(
-    core: &Core,
-    cell: &GroupCell,
+    core: &Arc<Core>,
+    cell: &Arc<GroupCell>,
     until: Instant,
 ) -> Result<LogIndex, ReadError> {
     let (reply, answer) = oneshot::channel();
-    let group = cell.id;
-    if cell.forwarded_reads.try_send(reply).is_err() {
-        return Err(ReadError::Overloaded { group });
-    }
+    forward(core, cell, reply)?;
     answered(core, cell, answer, until).await
 }
 

@@ -23,7 +23,7 @@ use crate::metrics::NodeCounters;
 use crate::persist::stored;
 use crate::snapshot::{self, Transfers};
 use crate::state::{Generations, GroupState, Logged};
-use crate::{Formation, GroupSpec, HostConfig, HostError, forward};
+use crate::{Formation, GroupSpec, HostConfig, HostError};
 
 /// A host that was just started: what it shares, and its threads.
 pub(crate) struct Started {
@@ -64,7 +64,7 @@ pub(crate) fn start(
     let mut groups = Vec::new();
     for spec in specs {
         let found = recovered.remove(&spec.id).map(|found| stored(spec.id, found)).transpose()?;
-        groups.push(restore(&config, &table, &peers, &runtime, spec, found)?);
+        groups.push(restore(&config, &table, spec, found)?);
     }
     // What was formed and is now told to others must not be formed differently after a crash.
     table.sync()?;
@@ -92,8 +92,6 @@ pub(crate) fn start(
 fn restore(
     config: &HostConfig,
     table: &Arc<dyn Table>,
-    peers: &Peers,
-    runtime: &tokio::runtime::Handle,
     spec: GroupSpec,
     found: Option<Logged>,
 ) -> Result<Restoring, HostError> {
@@ -117,11 +115,16 @@ fn restore(
     let kept = raft.first_index()..=raft.last_index();
     let logged = logged.into_iter().filter(|(index, _)| kept.contains(index)).collect();
 
-    let (forwarded, waiting) = forward::queue(config.limits.reads_waiting_max);
-    let cell = GroupCell::new(config.node, &state, forwarded);
-    let cell = Arc::new(cell);
-    let leadership = cell.leadership.subscribe();
-    runtime.spawn(forward::run(id, config.node, peers.clone(), leadership, waiting));
+    let cell = Arc::new(GroupCell::new(config.node, &state));
+    if raft.is_state_lost() {
+        tracing::error!(
+            group = %id,
+            %applied,
+            log_begins_at = %first,
+            "the state in the table is older than the log; it is rebuilt from another replica"
+        );
+        cell.set_state_lost();
+    }
     Ok(Restoring { cell, raft, logged, state })
 }
 

@@ -213,9 +213,10 @@ impl From<ProposeError> for RemoteError {
 impl From<ReadError> for RemoteError {
     fn from(error: ReadError) -> Self {
         let code = match &error {
-            ReadError::NoLeader { .. } | ReadError::Behind { .. } | ReadError::Stopped { .. } => {
-                RemoteCode::Unavailable
-            }
+            ReadError::NoLeader { .. }
+            | ReadError::Behind { .. }
+            | ReadError::StateLost { .. }
+            | ReadError::Stopped { .. } => RemoteCode::Unavailable,
             ReadError::NotLeader { .. } => RemoteCode::NotLeader,
             ReadError::Overloaded { .. } => RemoteCode::Overloaded,
             ReadError::NotHosted { .. } => RemoteCode::NotFound,

@@ -310,6 +310,9 @@ impl Driven {
         self.unapplied.applied(index);
         self.publish_membership();
         self.cell.counters.snapshots_installed_total.increment();
+        if !self.raft.is_state_lost() {
+            self.cell.set_whole();
+        }
         // Whether they were executed is hidden in the snapshot.
         let later = self.waiters.split_off(&(index.next(), Term::ZERO));
         let hidden = std::mem::replace(&mut self.waiters, later);
@@ -403,7 +406,6 @@ impl Driven {
         counters.retained_entries.set(self.retained.entries() as usize);
         counters.unapplied_bytes.set(self.unapplied.bytes());
         progress.last.store(self.raft.last_index().get(), Ordering::Release);
-        progress.is_state_lost.store(self.raft.is_state_lost(), Ordering::Release);
     }
 
     /// Publishes who belongs to the group.
