@@ -106,7 +106,10 @@ impl GroupCell {
             leadership: watch::Sender::new(Leadership::default()),
             progress: Progress::default(),
             counters: GroupCounters::default(),
-            members: Mutex::default(),
+            members: Mutex::new(Members {
+                is_joined: state.generations().formed().contains(node),
+                ..Members::default()
+            }),
             confirmed: Mutex::new(None),
             forwarding: Forwarding::default(),
         }

@@ -438,7 +438,8 @@ impl Driven {
     pub(super) fn woke(&mut self, tick: u64, heartbeat_ticks: u32) {
         self.cell.progress.is_quiet.store(false, Ordering::Release);
         if self.is_leading {
-            self.withheld_until = aligned(tick, heartbeat_ticks);
+            // The next tick brings a heartbeat.
+            self.withheld_until = aligned(tick + 1, heartbeat_ticks) - 1;
         }
     }
 

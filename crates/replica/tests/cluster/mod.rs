@@ -156,6 +156,8 @@ impl Table for CrashTable {
 #[derive(Clone)]
 pub(crate) struct Setup {
     pub(crate) nodes: u64,
+    /// The first so many nodes found the groups; the others join later, and do not run before.
+    pub(crate) founders: u64,
     pub(crate) groups: Vec<GroupId>,
     pub(crate) storage: Storage,
     pub(crate) limits: Limits,
@@ -166,6 +168,7 @@ impl Setup {
     pub(crate) fn new(nodes: u64) -> Self {
         Self {
             nodes,
+            founders: nodes,
             groups: vec![GROUP],
             storage: Storage::Memory,
             limits: Limits::default(),
@@ -211,6 +214,10 @@ impl Cluster {
             servers.push(server);
         }
         for (place, server) in servers.into_iter().enumerate() {
+            if place >= cluster.setup.founders as usize {
+                cluster.nodes.push(None);
+                continue;
+            }
             let node = cluster.run(place, server).expect("a fresh folder is good");
             cluster.nodes.push(Some(node));
         }
@@ -231,11 +238,16 @@ impl Cluster {
         let mut config = HostConfig::new(node);
         config.limits = self.setup.limits.clone();
         config.election_ticks = self.setup.election_ticks;
-        let voters: BTreeSet<_> = (1..=self.setup.nodes).map(NodeId).collect();
-        let specs = self.setup.groups.iter().map(|&id| {
-            let formed = Formation::Founders(voters.clone());
-            GroupSpec::new(id, formed, Box::new(Counter::default()))
-        });
+        let formed = if node.get() <= self.setup.founders {
+            Formation::Founders((1..=self.setup.founders).map(NodeId).collect())
+        } else {
+            Formation::Joining
+        };
+        let specs = self
+            .setup
+            .groups
+            .iter()
+            .map(|&id| GroupSpec::new(id, formed.clone(), Box::new(Counter::default())));
         let specs = specs.collect();
         let host = Host::start(config, log, recovered, table.clone(), peers, specs)?;
         let mut router = Router::default();
