@@ -19,7 +19,7 @@ use crate::{raft::Raft, status::Role};
 const ROUNDS_MAX: usize = 64;
 
 /// What this server knows about time, its promises and its own lease.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct LeadershipLease {
     /// The last time that the driver told.
     now: Option<u64>,

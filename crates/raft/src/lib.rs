@@ -40,6 +40,7 @@
 mod config;
 mod election;
 mod entry;
+mod fingerprint;
 mod lease;
 mod log;
 mod membership;
@@ -60,6 +61,7 @@ mod transfer;
 
 pub use config::{Config, ConfigError, Lease, Restored};
 pub use entry::{Entry, HardState, Payload, SnapshotMark};
+pub use fingerprint::Fingerprint;
 pub use membership::{Membership, MembershipChange};
 pub use message::{Body, Message};
 pub use output::{Output, ReadId, ReadState, RoleChange};

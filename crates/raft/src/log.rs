@@ -6,6 +6,7 @@ use onefold_types::{LogIndex, Term};
 
 use crate::{
     entry::{Entry, Payload, SnapshotMark},
+    fingerprint::Fingerprint,
     membership::Membership,
 };
 
@@ -22,6 +23,12 @@ impl Log {
     /// A log that goes on from a mark.
     pub(crate) fn new(snapshot: SnapshotMark) -> Self {
         Self { snapshot, entries: VecDeque::new(), memberships: VecDeque::new() }
+    }
+
+    pub(crate) fn fingerprint(&self, to: &mut Fingerprint<'_>) {
+        let Self { snapshot, entries, memberships: _ } = self;
+        to.mark(snapshot);
+        to.each(entries.iter(), Fingerprint::entry);
     }
 
     pub(crate) fn snapshot(&self) -> &SnapshotMark {

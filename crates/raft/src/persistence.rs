@@ -10,6 +10,7 @@ use onefold_types::{LogIndex, NodeId};
 
 use crate::{
     entry::{Entry, HardState, SnapshotMark},
+    fingerprint::Fingerprint,
     log::Log,
     message::{Body, Message},
 };
@@ -84,6 +85,30 @@ impl Persistence {
             snapshot: None,
             durable_index: last,
         }
+    }
+
+    /// Writes are told by their distance from the last durable one, not by their numbers.
+    pub(crate) fn fingerprint(&self, to: &mut Fingerprint<'_>) {
+        let Self {
+            issued,
+            durable,
+            writes,
+            held,
+            hard_state,
+            last_issued,
+            truncate_from,
+            snapshot,
+            durable_index,
+        } = self;
+        to.add((issued.0 - durable.0, last_issued, truncate_from, durable_index));
+        to.each(writes.iter(), |to, write| to.add((write.sequence.0 - durable.0, write.last)));
+        to.each(held.iter(), |to, held| {
+            to.add(held.sequence.0 - durable.0);
+            to.server(held.to);
+            to.message(&held.message);
+        });
+        to.hard_state(hard_state);
+        to.mark_if_any(snapshot.as_ref());
     }
 
     /// The last index that is durable on this server.

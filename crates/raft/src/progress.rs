@@ -6,6 +6,7 @@ use onefold_types::LogIndex;
 
 use crate::{
     entry::SnapshotMark,
+    fingerprint::Fingerprint,
     status::{FollowerMode, FollowerStatus},
 };
 
@@ -20,7 +21,7 @@ use crate::{
 /// ```
 ///
 /// Beside that, a follower that lost its state machine asks for a snapshot while it is fed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 enum State {
     /// One append at a time: the place where the logs part is not known.
     Probe {
@@ -218,6 +219,26 @@ impl Progress {
     /// Whether appends are pipelined.
     pub(crate) fn is_replicating(&self) -> bool {
         matches!(self.state, State::Replicate)
+    }
+
+    pub(crate) fn fingerprint(&self, to: &mut Fingerprint<'_>) {
+        let Self {
+            matched,
+            next,
+            state,
+            transfer,
+            in_flight,
+            commit_sent,
+            read_round,
+            recent_active,
+        } = self;
+        to.add((matched, next, state, commit_sent, read_round, recent_active));
+        to.add(transfer.is_some());
+        to.mark_if_any(match transfer {
+            Some(Transfer::Delivered(mark)) => Some(mark),
+            Some(Transfer::Streaming) | None => None,
+        });
+        to.add(&in_flight.appends);
     }
 
     /// For operators.

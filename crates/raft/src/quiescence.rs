@@ -20,7 +20,7 @@ use std::collections::BTreeSet;
 
 use onefold_types::{LogIndex, NodeId, Term};
 
-use crate::{message::Body, quorum, raft::Raft, status::Role};
+use crate::{fingerprint::Fingerprint, message::Body, quorum, raft::Raft, status::Role};
 
 /// Whether the server is silent, and what that depends on.
 #[derive(Clone, Debug, Default)]
@@ -30,6 +30,15 @@ pub(crate) struct Quiescence {
     pub(crate) idle_ticks: u32,
     /// Nodes that are down, as far as the driver knows; at most all nodes that it watches.
     down: BTreeSet<NodeId>,
+}
+
+impl Quiescence {
+    /// Idle ticks are counted without end, but only the first few make a difference.
+    pub(crate) fn fingerprint(&self, to: &mut Fingerprint<'_>, quiesce_after_ticks: Option<u32>) {
+        let Self { is_quiet, idle_ticks, down } = self;
+        to.add((is_quiet, quiesce_after_ticks.map(|after| *idle_ticks.min(&after))));
+        to.servers(down);
+    }
 }
 
 impl Raft {

@@ -210,7 +210,7 @@ pub struct Raft {
     pub(crate) leadership_lease: LeadershipLease,
 
     pub(crate) output: Output,
-    reported: RoleChange,
+    pub(crate) reported: RoleChange,
 }
 
 impl Raft {

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use onefold_types::{LogIndex, NodeId};
 
 use crate::{
+    fingerprint::Fingerprint,
     message::Body,
     output::{ReadId, ReadState},
     quorum,
@@ -16,7 +17,7 @@ use crate::{
     status::Role,
 };
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Round {
     number: u64,
     index: LogIndex,
@@ -24,7 +25,7 @@ struct Round {
 }
 
 /// Reads that wait for a round, and rounds that wait for their answers.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Reads {
     waiting: Vec<ReadId>,
     rounds: VecDeque<Round>,
@@ -34,6 +35,10 @@ pub(crate) struct Reads {
 }
 
 impl Reads {
+    pub(crate) fn fingerprint(&self, to: &mut Fingerprint<'_>) {
+        to.add(self);
+    }
+
     /// Whether nothing waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.rounds.is_empty()
