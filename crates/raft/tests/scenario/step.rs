@@ -44,6 +44,7 @@ pub(super) fn run(world: &mut World, text: &str) -> Done {
         "drop" => drop_flights(world, rest),
         "deliver-copy" => deliver_copy(world, rest),
         "cut" => cut(world, &words),
+        "split" => split(world, rest),
         "heal" => {
             world.cut.clear();
             Ok(())
@@ -346,6 +347,18 @@ fn cut(world: &mut World, words: &[&str]) -> Done {
         let lonely = id(word)?;
         for other in world.nodes.keys().copied().collect::<Vec<_>>() {
             world.cut.extend([(lonely, other), (other, lonely)]);
+        }
+    }
+    Ok(())
+}
+
+/// `split 1 4 5 from 2 3`: no link between the one side and the other.
+fn split(world: &mut World, rest: &str) -> Done {
+    let (one, other) = rest.split_once(" from ").ok_or("`split 1 2 from 3`")?;
+    let side = |text: &str| text.split_whitespace().map(id).collect::<Result<Vec<_>, _>>();
+    for a in side(one)? {
+        for b in side(other)? {
+            world.cut.extend([(a, b), (b, a)]);
         }
     }
     Ok(())

@@ -32,25 +32,26 @@ pub(super) fn entries(all: &[Entry]) -> String {
     all.iter().map(entry).collect::<Vec<_>>().join(", ")
 }
 
-pub(super) fn nodes<'a>(ids: impl IntoIterator<Item = &'a NodeId>) -> String {
-    let ids: Vec<String> = ids.into_iter().map(|id| format!("n{id}")).collect();
-    format!("{{{}}}", ids.join(" "))
+fn nodes<'a>(ids: impl IntoIterator<Item = &'a NodeId>) -> String {
+    let ids: Vec<String> = ids.into_iter().map(NodeId::to_string).collect();
+    ids.join(" ")
 }
 
+/// `[1 2 3]`, joint `[1 2 3 → 1 2 4]`, with learners `[1 2 3; joins 4; learns 5]`.
 pub(super) fn membership(membership: &Membership) -> String {
     let Membership { voters, outgoing, learners, joining } = membership;
-    let mut text = if membership.is_joint() {
-        format!("joint {} and {}", nodes(outgoing), nodes(voters))
-    } else {
-        format!("voters {}", nodes(voters))
-    };
-    if !learners.is_empty() {
-        text += &format!(" learners {}", nodes(learners));
+    let mut text = nodes(voters);
+    if membership.is_joint() {
+        text = format!("{} → {text}", nodes(outgoing));
     }
     if !joining.is_empty() {
-        text += &format!(" joining {}", nodes(joining));
+        text += &format!("; joins {}", nodes(joining));
     }
-    text
+    let only_learn: Vec<&NodeId> = learners.difference(joining).collect();
+    if !only_learn.is_empty() {
+        text += &format!("; learns {}", nodes(only_learn));
+    }
+    format!("[{text}]")
 }
 
 pub(super) fn mark(mark: &SnapshotMark) -> String {
@@ -135,6 +136,7 @@ pub(super) fn persist(persist: &Persist) -> String {
     if let Some(hard) = persist.hard_state {
         parts.push(format!("term {}", hard.term));
         parts.extend(hard.vote.map(|vote| format!("vote for n{vote}")));
+        parts.push(format!("commit {}", hard.commit));
     }
     parts.extend(persist.truncate_from.map(|from| format!("cut from {from}")));
     parts.extend(persist.snapshot.as_ref().map(|at| format!("log starts after {}", mark(at))));

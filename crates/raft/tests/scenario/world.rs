@@ -81,7 +81,7 @@ impl View {
         }
         if self.membership != before.membership {
             let members = words::membership(&self.membership);
-            news.push((News::Members, format!("goes by {members}")));
+            news.push((News::Members, format!("members are {members}")));
         }
         if self.commit > before.commit {
             news.push((News::Commit, format!("commits {}", self.commit)));
@@ -166,11 +166,14 @@ impl World {
         Ok(())
     }
 
-    /// A server that is down loses the state of its state machine.
+    /// The state machine of a server loses its state, and says so if the server runs.
     pub(super) fn lose_state(&mut self, id: NodeId) -> Result<(), String> {
         let node = self.node(id)?;
         node.machine.clear();
         node.disk.applied = LogIndex::ZERO;
+        if node.core.is_some() {
+            self.step(id, Input::StateLost)?;
+        }
         Ok(())
     }
 
@@ -218,6 +221,7 @@ impl World {
             news.extend(View::of(self.core(id)?).news(&before, id));
         }
         if !news.is_empty() {
+            drop_repeated_members(&mut news);
             news.sort_by_key(|(kind, _)| *kind);
             let told: Vec<String> = news.into_iter().map(|(_, text)| text).collect();
             self.say(format!("n{id}: {}", told.join("; ")));
@@ -392,6 +396,16 @@ impl World {
         }
         Ok(())
     }
+}
+
+/// The members are in the entry that was appended.
+fn drop_repeated_members(news: &mut Vec<(News, String)>) {
+    let appended: Vec<String> =
+        news.iter().filter(|(kind, _)| *kind == News::Log).map(|(_, text)| text.clone()).collect();
+    news.retain(|(kind, text)| {
+        let members = text.trim_start_matches("members are ");
+        *kind != News::Members || !appended.iter().any(|text| text.ends_with(members))
+    });
 }
 
 /// What a disk holds after a write.
