@@ -1,5 +1,7 @@
 //! Status of nodes and of the cluster.
 
+use std::collections::BTreeSet;
+
 use onefold_files::Usage;
 use onefold_transport::{Method, MethodId};
 use onefold_types::{ClusterId, GroupId, LogIndex, NodeId, Term};
@@ -52,6 +54,30 @@ pub struct GroupReport {
     pub commit: LogIndex,
     /// The last index applied.
     pub applied: LogIndex,
+    /// Who belongs to the group, as far as the node knows.
+    pub members: GroupMembers,
+}
+
+/// Who belongs to a group.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupMembers {
+    /// Who votes; while the voters change, who will.
+    pub voters: BTreeSet<NodeId>,
+    /// While the voters change, who voted before.
+    pub outgoing: BTreeSet<NodeId>,
+    /// Who only gets the log.
+    pub learners: BTreeSet<NodeId>,
+    /// The learners that will vote once they have caught up.
+    pub joining: BTreeSet<NodeId>,
+}
+
+impl GroupMembers {
+    /// Whether the node belongs to the group in any way.
+    pub fn contains(&self, node: NodeId) -> bool {
+        self.voters.contains(&node)
+            || self.outgoing.contains(&node)
+            || self.learners.contains(&node)
+    }
 }
 
 /// How one node is.

@@ -18,9 +18,10 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(500);
 #[derive(Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct DevArgs {
-    /// How many nodes; three survive the loss of one.
-    #[arg(long, env = "ONEFOLD_NODES", default_value_t = 3)]
-    nodes: usize,
+    /// How many nodes; three survive the loss of one [default: as many as there are in the data
+    /// folder, or 3].
+    #[arg(long, env = "ONEFOLD_NODES")]
+    nodes: Option<usize>,
 
     /// Where the nodes keep their data.
     #[arg(long, env = "ONEFOLD_DATA_DIR", default_value = "onefold-data", value_name = "DIR")]
@@ -41,14 +42,19 @@ pub struct DevArgs {
 
 #[derive(Subcommand)]
 enum DevCommand {
-    /// Start, stop or kill one node of a running local cluster.
+    /// Add, remove, start, stop or kill a node of a running local cluster.
     Node {
         /// What to do.
+        #[command(subcommand)]
         action: Action,
-        /// The node's number, as in the table that `onefold dev` prints.
-        id: u64,
         /// The data folder of the running `onefold dev`.
-        #[arg(long, env = "ONEFOLD_DATA_DIR", default_value = "onefold-data", value_name = "DIR")]
+        #[arg(
+            long,
+            global = true,
+            env = "ONEFOLD_DATA_DIR",
+            default_value = "onefold-data",
+            value_name = "DIR"
+        )]
         data_dir: PathBuf,
     },
 }
@@ -56,8 +62,14 @@ enum DevCommand {
 /// Runs the verb.
 pub async fn run(arguments: DevArgs, format: Format) -> anyhow::Result<()> {
     match arguments.command {
-        Some(DevCommand::Node { action, id, data_dir }) => {
-            crate::local::command(&data_dir, action, id).await
+        Some(DevCommand::Node { action, data_dir }) => {
+            let id = crate::local::command(&data_dir, action).await?;
+            match action {
+                Action::Add => println!("node {id} has been added"),
+                Action::Remove { .. } => println!("node {id} has been removed"),
+                Action::Start { .. } | Action::Stop { .. } | Action::Kill { .. } => {}
+            }
+            Ok(())
         }
         None => run_cluster(arguments, format).await,
     }
@@ -86,12 +98,14 @@ async fn run_cluster(arguments: DevArgs, format: Format) -> anyhow::Result<()> {
         tokio::select! {
             _ = interrupt.recv() => break,
             _ = terminate.recv() => break,
-            Some((action, id, done)) = actions.recv() => {
+            Some((action, done)) = actions.recv() => {
                 let acting = async {
                     match action {
-                        Action::Start => cluster.start_node(id).await,
-                        Action::Stop => cluster.stop_node(id).await,
-                        Action::Kill => cluster.kill_node(id).await,
+                        Action::Add => cluster.add_node().await,
+                        Action::Remove { id } => cluster.remove_node(id).await.map(|()| id),
+                        Action::Start { id } => cluster.start_node(id).await.map(|()| id),
+                        Action::Stop { id } => cluster.stop_node(id).await.map(|()| id),
+                        Action::Kill { id } => cluster.kill_node(id).await.map(|()| id),
                     }
                 };
                 let outcome = tokio::select! {

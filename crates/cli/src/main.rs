@@ -14,6 +14,7 @@ mod fs;
 mod kv;
 mod local;
 mod mr;
+mod node;
 mod output;
 mod s3;
 mod start;
@@ -96,6 +97,9 @@ enum Command {
     Start(start::StartArgs),
     /// Show the cluster's nodes, groups and files at a glance.
     Status,
+    /// List, add, drain and remove nodes.
+    #[command(subcommand)]
+    Node(node::NodeCommand),
     /// Read and write the key-value store.
     #[command(subcommand)]
     Kv(kv::KvCommand),
@@ -148,6 +152,9 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Dev(arguments) => dev::run(arguments, global.format()).await?,
         Command::Start(arguments) => start::run(arguments).await?,
         Command::Status => return status::run(&global.client()?, global.format()).await,
+        Command::Node(command) => {
+            node::run(command, &global.client()?, global.format()).await?;
+        }
         Command::Kv(command) => return kv::run(command, &global.client()?, global.format()).await,
         Command::Fs(command) => fs::run(command, &global.client()?, global.format()).await?,
         Command::Mr(command) => return mr::run(command, global).await,

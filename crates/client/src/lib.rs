@@ -24,8 +24,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use onefold_admin::{
-    ClusterStatus, CreateS3Key, GetClusterStatus, ListS3Keys, NewS3Key, RemoveS3Key, S3Key,
-    S3KeyName,
+    AddNode, ClusterStatus, CreateS3Key, DrainNode, GetClusterStatus, Invitation, ListNodes,
+    ListS3Keys, NewNode, NewS3Key, NodeDrain, NodeInfo, NodeRemoval, RemoveNode, RemoveS3Key,
+    S3Key, S3KeyName,
 };
 use onefold_files::{FileSystem, RemoteFiles};
 use onefold_kv::{Kv, RemoteKv};
@@ -104,6 +105,38 @@ impl Client {
     /// When no node answers.
     pub async fn status(&self) -> Result<ClusterStatus, ClientError> {
         self.ask::<GetClusterStatus>(&()).await
+    }
+
+    /// Every node that the cluster knows, removed ones included, by ascending number.
+    ///
+    /// # Errors
+    /// When no node answers.
+    pub async fn nodes(&self) -> Result<Vec<NodeInfo>, ClientError> {
+        self.ask::<ListNodes>(&()).await
+    }
+
+    /// Notes that a node may join at an address, and whose place it takes.
+    ///
+    /// # Errors
+    /// When the cluster refuses it or cannot decide, or no node answers.
+    pub async fn add_node(&self, node: NewNode) -> Result<Invitation, ClientError> {
+        self.ask::<AddNode>(&node).await
+    }
+
+    /// Begins to remove a node; [`nodes`](Self::nodes) tells when it is removed.
+    ///
+    /// # Errors
+    /// When the cluster refuses it or cannot decide, or no node answers.
+    pub async fn remove_node(&self, removal: NodeRemoval) -> Result<(), ClientError> {
+        self.ask::<RemoveNode>(&removal).await
+    }
+
+    /// Begins to drain a node, or takes that back; [`nodes`](Self::nodes) tells when it is drained.
+    ///
+    /// # Errors
+    /// When the cluster refuses it or cannot decide, or no node answers.
+    pub async fn drain_node(&self, drain: NodeDrain) -> Result<(), ClientError> {
+        self.ask::<DrainNode>(&drain).await
     }
 
     /// Creates an access key of the S3 API, or replaces the one of that name.

@@ -1,14 +1,13 @@
 //! Answers to operators: how this node and the cluster are, and the access keys.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::future::join_all;
 use onefold_admin::{
-    ClusterStatus, CreateS3Key, GetClusterStatus, GetNodeStatus, GroupReport, ListS3Keys,
-    NodeReport, NodeStatus, RemoveS3Key, Role,
+    ClusterStatus, CreateS3Key, GetClusterStatus, GetNodeStatus, GroupMembers, GroupReport,
+    ListS3Keys, NodeReport, NodeStatus, RemoveS3Key, Role,
 };
 use onefold_files::FileSystem;
 use onefold_log::Log;
@@ -18,6 +17,7 @@ use onefold_transport::{Class, Peers, RemoteCode, RemoteError, Router};
 use onefold_types::{ClusterId, NodeId};
 
 use crate::keys::{KeyError, S3Keys};
+use crate::registry::{Followed, Record};
 
 /// How long another node may take to say how it is.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
@@ -40,8 +40,8 @@ pub(crate) struct Admin {
     pub(crate) table: Arc<dyn Table>,
     /// The other nodes.
     pub(crate) peers: Peers,
-    /// The members' addresses.
-    pub(crate) members: BTreeMap<NodeId, String>,
+    /// The members.
+    pub(crate) followed: Followed,
     /// The file system.
     pub(crate) files: Arc<dyn FileSystem>,
     /// The access keys.
@@ -93,6 +93,12 @@ impl Admin {
             leader: status.leader,
             commit: status.commit,
             applied: status.applied,
+            members: GroupMembers {
+                voters: status.voters,
+                outgoing: status.outgoing,
+                learners: status.learners,
+                joining: status.joining,
+            },
         };
         let [etcd, s3, http] = self.listeners.clone();
         NodeStatus {
@@ -110,7 +116,9 @@ impl Admin {
 
     /// How every node is.
     async fn cluster_status(&self) -> ClusterStatus {
-        let reports = self.members.iter().map(|(&node, address)| async move {
+        let directory = self.followed.get();
+        let reports = directory.members().map(|record| async move {
+            let Record { id: node, address, .. } = record.clone();
             let outcome = if node == self.node {
                 Ok(self.node_status())
             } else {
@@ -127,7 +135,7 @@ impl Admin {
                 Ok(status) => (Some(status), None),
                 Err(error) => (None, Some(error)),
             };
-            NodeReport { node, address: address.clone(), status, error }
+            NodeReport { node, address, status, error }
         });
         let usage = tokio::time::timeout(STATUS_TIMEOUT, self.files.usage());
         let (nodes, usage) = tokio::join!(join_all(reports), usage);

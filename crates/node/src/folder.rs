@@ -3,8 +3,10 @@
 //! `onefold.json` is the one small file that says which cluster and node the folder belongs to. It
 //! is written when the folder is first used (then it only holds the incarnation: a random number
 //! that tells this folder from every other, so that a wiped member can never pass for the one
-//! that it replaced) and once more when the cluster is formed.
+//! that it replaced), again when the cluster is formed or joined, whenever the cluster's members change
+//! (so that a node that was away finds the others), and when the node was removed.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -15,7 +17,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 /// The newest layout of data folders that this program reads and the one that it writes.
-pub const FOLDER_FORMAT: u32 = 1;
+pub const FOLDER_FORMAT: u32 = 2;
 
 /// How long to wait for another process that is just stopping to let go of the folder.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
@@ -53,6 +55,20 @@ pub enum FolderError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The node was removed from its cluster.
+    #[error(
+        "node {node}, whose data is in {path}, was removed from cluster {cluster}: it may not come \
+         back under that number. Let the machine join as a new node on an empty --data-dir; this \
+         one can be deleted"
+    )]
+    Removed {
+        /// The folder.
+        path: PathBuf,
+        /// The node.
+        node: NodeId,
+        /// Its former cluster.
+        cluster: ClusterId,
+    },
     /// A newer program wrote the folder.
     #[error(
         "data folder {path} has format {found}, this program reads formats up to {FOLDER_FORMAT}; \
@@ -66,7 +82,7 @@ pub enum FolderError {
     },
 }
 
-/// One member of a cluster as it was formed.
+/// One member of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
     /// The node's number.
@@ -82,11 +98,34 @@ pub struct Member {
 pub struct Formed {
     /// The cluster.
     pub cluster: ClusterId,
-    /// Its members, by number.
+    /// Its members, by number, as far as this node knows.
     pub members: Vec<Member>,
+    /// The members that formed it; every group began with their votes. Empty in folders of format
+    /// 1, whose members are all founders.
+    #[serde(default)]
+    founders: BTreeSet<NodeId>,
 }
 
 impl Formed {
+    /// A cluster that these members form.
+    pub fn by(cluster: ClusterId, members: Vec<Member>) -> Self {
+        let founders = members.iter().map(|member| member.id).collect();
+        Self { cluster, members, founders }
+    }
+
+    /// A cluster that others formed, as a node that joins it is told of it.
+    pub fn joined(cluster: ClusterId, members: Vec<Member>, founders: BTreeSet<NodeId>) -> Self {
+        Self { cluster, members, founders }
+    }
+
+    /// The members that formed the cluster, whether or not they are still there.
+    pub fn founders(&self) -> BTreeSet<NodeId> {
+        if self.founders.is_empty() {
+            return self.members.iter().map(|member| member.id).collect();
+        }
+        self.founders.clone()
+    }
+
     /// The member whose data folder has this incarnation.
     pub fn member(&self, incarnation: u64) -> Option<&Member> {
         self.members.iter().find(|member| member.incarnation == incarnation)
@@ -98,6 +137,15 @@ struct IdentityFile {
     format: u32,
     incarnation: u64,
     formed: Option<Formed>,
+    /// Whether the node was removed from its cluster.
+    #[serde(default)]
+    removed: bool,
+}
+
+impl IdentityFile {
+    fn new(incarnation: u64, formed: Option<Formed>) -> Self {
+        Self { format: FOLDER_FORMAT, incarnation, formed, removed: false }
+    }
 }
 
 /// An opened and locked data folder.
@@ -124,11 +172,17 @@ impl Folder {
         let identity = if identity_path.exists() {
             read_identity(path, &identity_path)?
         } else {
-            let identity =
-                IdentityFile { format: FOLDER_FORMAT, incarnation: rand::random(), formed: None };
+            let identity = IdentityFile::new(rand::random(), None);
             write_identity(path, &identity)?;
             identity
         };
+        let member = identity.formed.as_ref().filter(|_| identity.removed);
+        if let Some(formed) = member
+            && let Some(member) = formed.member(identity.incarnation)
+        {
+            let (node, cluster) = (member.id, formed.cluster);
+            return Err(FolderError::Removed { path: path.to_owned(), node, cluster });
+        }
         Ok(Self {
             path: path.to_owned(),
             incarnation: identity.incarnation,
@@ -147,10 +201,10 @@ impl Folder {
         self.formed.as_ref()
     }
 
-    /// Makes the folder a member of a cluster, durably.
+    /// Makes the folder a member of a cluster, or changes what it knows of its cluster, durably.
     ///
     /// # Errors
-    /// When the identity file could not be written; the folder then still belongs to none.
+    /// When the identity file could not be written; the folder is then as before.
     ///
     /// # Panics
     /// When the folder already belongs to another cluster: the caller must have looked.
@@ -159,14 +213,19 @@ impl Folder {
             assert_eq!(current.cluster, formed.cluster, "a folder never changes its cluster");
         }
         assert!(formed.member(self.incarnation).is_some(), "the folder must be a member");
-        let identity = IdentityFile {
-            format: FOLDER_FORMAT,
-            incarnation: self.incarnation,
-            formed: Some(formed.clone()),
-        };
+        let identity = IdentityFile::new(self.incarnation, Some(formed.clone()));
         write_identity(&self.path, &identity)?;
         self.formed = Some(formed);
         Ok(())
+    }
+
+    /// Notes that the node was removed from its cluster: no process starts on this folder again.
+    ///
+    /// # Errors
+    /// When the identity file could not be written.
+    pub fn mark_removed(&self) -> Result<(), FolderError> {
+        let identity = IdentityFile::new(self.incarnation, self.formed.clone());
+        write_identity(&self.path, &IdentityFile { removed: true, ..identity })
     }
 
     /// The path of a part of the folder.
@@ -266,7 +325,29 @@ mod tests {
 
     fn formed(incarnation: u64) -> Formed {
         let member = Member { id: NodeId(1), address: "127.0.0.1:7000".into(), incarnation };
-        Formed { cluster: ClusterId(7), members: vec![member] }
+        Formed::by(ClusterId(7), vec![member])
+    }
+
+    #[test]
+    fn a_folder_whose_node_was_removed_is_not_opened_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut opened = Folder::open(folder.path()).unwrap();
+        opened.adopt(formed(opened.incarnation())).unwrap();
+        opened.mark_removed().unwrap();
+        drop(opened);
+        let error = Folder::open(folder.path()).err().unwrap();
+        assert!(matches!(error, FolderError::Removed { node: NodeId(1), .. }), "{error}");
+    }
+
+    #[test]
+    fn all_members_of_a_folder_of_format_1_are_founders() {
+        let folder = tempfile::tempdir().unwrap();
+        let member = r#"{"id": 1, "address": "h:1", "incarnation": 5}"#;
+        let formed = format!(r#"{{"cluster": 7, "members": [{member}]}}"#);
+        let text = format!(r#"{{"format": 1, "incarnation": 5, "formed": {formed}}}"#);
+        fs::write(folder.path().join(IDENTITY_FILE), text).unwrap();
+        let opened = Folder::open(folder.path()).unwrap();
+        assert_eq!(opened.formed().unwrap().founders(), [NodeId(1)].into());
     }
 
     #[test]

@@ -1,32 +1,40 @@
-//! How fresh nodes become a cluster, once.
+//! How a fresh node becomes a member of a cluster, once.
 //!
-//! Every node is started with the same list of addresses. Each asks the others who they are, and
+//! Founders are all started with the same list of addresses. Each asks the others who they are, and
 //! the one with the smallest address, once it has heard from all and all agree on the list, draws
 //! the cluster's identity and writes it down. The others keep asking until somebody answers with a
 //! formed cluster that names their data folder's incarnation, and adopt that.
 //!
-//! What makes it safe: membership is fixed by incarnations before anybody votes, one address alone
-//! may form, and it does so only after all have said that they belong to nothing. A member that
-//! lost its folder comes back with another incarnation and is refused, because the votes that it
-//! forgot could elect two leaders in one term (Raft paper, section 5.2).
+//! A node that finds a formed cluster that does not know its incarnation asks to [`Join`] it, and
+//! gets a number that no node ever had.
+//!
+//! What makes it safe: members are told apart by incarnation, never by address. The founders' are
+//! fixed before anybody votes, one address alone may form, and it does so only after all have said
+//! that they belong to nothing. A member that lost its folder comes back with another incarnation
+//! and therefore as another node, because the votes that it forgot could elect two leaders in one
+//! term (Raft paper, section 5.2).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use onefold_transport::{CallError, Class, Method, MethodId, Peers, RemoteError, Router};
+use onefold_transport::{
+    CallError, Class, Method, MethodId, Peers, RemoteCode, RemoteError, Router,
+};
 use onefold_types::{ClusterId, NodeId};
 use serde::{Deserialize, Serialize};
 
 use crate::folder::{Folder, FolderError, Formed, Member};
 
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a cluster may take to let a node in: it has to agree on that.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(15);
 const PROBE_INTERVAL: Duration = Duration::from_millis(100);
-/// Rounds of probing between two lines that say what is waited for.
-const ROUNDS_PER_NOTICE: u32 = 50;
+/// Pause between two lines that say what is waited for.
+const NOTICE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Most nodes that a cluster may be formed of. Each votes in every group, and more votes make every
+/// Most nodes that a cluster may be formed of; more can join later. Each votes in every group, and more votes make every
 /// write slower and nothing safer.
 pub const FOUNDERS_MAX: usize = 9;
 
@@ -36,43 +44,30 @@ pub enum FormationError {
     /// The folder could not be written.
     #[error(transparent)]
     Folder(#[from] FolderError),
-    /// The cluster knows this address with another data folder.
+    /// The addresses lead to different clusters.
     #[error(
-        "cluster {cluster} knows {address} as node {node}, but with another data folder: this one \
-         is empty or foreign. A member that lost its data must not vote again under its old \
-         number. Start it on its own data folder, or form a new cluster on new folders"
+        "--join leads to two clusters: {} belongs to {}, {} to {}; name nodes of one of them",
+        one.0, one.1, other.0, other.1
     )]
-    Replaced {
-        /// The cluster that answered.
-        cluster: ClusterId,
-        /// The address of this node.
-        address: String,
-        /// The number that it had.
-        node: NodeId,
+    TwoClusters {
+        /// One node and its cluster.
+        one: (String, ClusterId),
+        /// Another node and its cluster.
+        other: (String, ClusterId),
     },
-    /// The nodes to join have formed a cluster without this one.
-    #[error(
-        "{peer} belongs to cluster {cluster}, which was formed without {address}; start this node \
-         with the addresses of the nodes that it shall form a cluster with"
-    )]
-    Stranger {
+    /// The cluster does not take this node.
+    #[error("{peer} does not let this node join its cluster: {reason}")]
+    NotAdmitted {
         /// Who answered.
         peer: String,
-        /// Its cluster.
-        cluster: ClusterId,
-        /// The address of this node.
-        address: String,
-    },
-    /// The list leaves this node out.
-    #[error(
-        "--join does not name {address}, this node's own address; give every node the same list"
-    )]
-    NotFounder {
-        /// The address of this node.
-        address: String,
+        /// Why, and what to do.
+        reason: String,
     },
     /// More addresses than a cluster can be formed of.
-    #[error("--join names {0} nodes; a cluster is formed of at most {FOUNDERS_MAX}")]
+    #[error(
+        "--join names {0} nodes; a cluster is formed of at most {FOUNDERS_MAX}, and further nodes \
+         join it once it runs"
+    )]
     TooMany(usize),
 }
 
@@ -86,6 +81,25 @@ impl Method for Probe {
     type Response = ProbeAnswer;
 }
 
+/// Asks a member to let a node into its cluster. Asking again gets the same answer.
+pub struct Join;
+
+impl Method for Join {
+    const ID: MethodId = MethodId(327);
+    const NAME: &'static str = "node.join";
+    type Request = JoinRequest;
+    type Response = Formed;
+}
+
+/// Who wants to join.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct JoinRequest {
+    /// Its data folder.
+    pub incarnation: u64,
+    /// Where it is reached.
+    pub address: String,
+}
+
 /// What a node says of itself before it is trusted with anything.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ProbeAnswer {
@@ -93,7 +107,7 @@ pub struct ProbeAnswer {
     pub incarnation: u64,
     /// The address that others shall reach it by.
     pub address: String,
-    /// The founders that it was told of; empty when it was started without a list.
+    /// The addresses that it was told to join, or only its own.
     pub founders: BTreeSet<String>,
     /// Its cluster, if it has one.
     pub formed: Option<Formed>,
@@ -105,26 +119,17 @@ pub struct Introduction(Arc<Mutex<ProbeAnswer>>);
 
 impl Introduction {
     /// The introduction of a node on `folder`, reachable at `address`, told to join `join`.
-    ///
-    /// # Errors
-    /// When `join` names too many nodes, or not this one.
-    pub fn new(folder: &Folder, address: &str, join: &[String]) -> Result<Self, FormationError> {
+    pub fn new(folder: &Folder, address: &str, join: &[String]) -> Self {
         let mut founders: BTreeSet<String> = join.iter().cloned().collect();
         if founders.is_empty() {
             founders.insert(address.to_owned());
         }
-        if !founders.contains(address) && folder.formed().is_none() {
-            return Err(FormationError::NotFounder { address: address.to_owned() });
-        }
-        if founders.len() > FOUNDERS_MAX {
-            return Err(FormationError::TooMany(founders.len()));
-        }
-        Ok(Self(Arc::new(Mutex::new(ProbeAnswer {
+        Self(Arc::new(Mutex::new(ProbeAnswer {
             incarnation: folder.incarnation(),
             address: address.to_owned(),
             founders,
             formed: folder.formed().cloned(),
-        }))))
+        })))
     }
 
     /// Answers probes on a server.
@@ -141,13 +146,14 @@ impl Introduction {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn set_formed(&self, formed: Formed) {
+    /// Replaces what is answered about the cluster.
+    pub(crate) fn set_formed(&self, formed: Formed) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).formed = Some(formed);
     }
 }
 
-/// Makes the folder a member of a cluster: the one that it belongs to already, or a new one. Waits
-/// for as long as the other founders take to come up.
+/// Makes the folder a member of a cluster: the one that it belongs to already, one that it joins, or
+/// a new one. Waits for as long as the others take.
 ///
 /// # Errors
 /// See [`FormationError`].
@@ -160,27 +166,57 @@ pub async fn form(
         return Ok(formed.clone());
     }
     let own = introduction.get();
-    let mut round = 0u32;
+    let mut told = Instant::now();
     loop {
         let answers = probe_all(peers, &own).await;
-        if let Some(formed) = adoptable(&own, &answers)? {
-            return adopt(folder, introduction, formed);
+        let waiting = match next(&own, &answers)? {
+            Next::Adopt(formed) => return adopt(folder, introduction, formed),
+            Next::Ask(members) => match ask(peers, &own, &members).await? {
+                Ok(formed) => return adopt(folder, introduction, formed),
+                Err(waiting) => waiting,
+            },
+            Next::Wait(waiting) => waiting,
+        };
+        if told.elapsed() >= NOTICE_INTERVAL {
+            told = Instant::now();
+            tracing::info!("not a member of a cluster yet: {waiting}");
         }
-        let missing = missing(&own, &answers);
-        if missing.is_empty() && is_initiator(&own) {
-            return adopt(folder, introduction, found(&own, &answers));
-        }
-        if round.is_multiple_of(ROUNDS_PER_NOTICE) && round > 0 {
-            let waiting = if missing.is_empty() {
-                "waiting for the first founder to form the cluster".to_owned()
-            } else {
-                missing.join("; ")
-            };
-            tracing::info!("not formed yet: {waiting}");
-        }
-        round = round.wrapping_add(1);
         tokio::time::sleep(PROBE_INTERVAL).await;
     }
+}
+
+/// Asks one member after the other to let this node in; what is waited for, if none can now.
+async fn ask(
+    peers: &Peers,
+    own: &ProbeAnswer,
+    members: &[String],
+) -> Result<Result<Formed, String>, FormationError> {
+    let request = JoinRequest { incarnation: own.incarnation, address: own.address.clone() };
+    let mut problems = Vec::new();
+    for peer in members {
+        let call =
+            peers.call_address::<Join>(peer, Class::Call, &request, Bytes::new(), JOIN_TIMEOUT);
+        match call.await {
+            Ok((formed, _)) if formed.member(own.incarnation).is_some() => return Ok(Ok(formed)),
+            Ok(_) => problems.push(format!("{peer} answered with a cluster without this node")),
+            Err(CallError::Remote(error)) if is_final(error.code) => {
+                return Err(FormationError::NotAdmitted {
+                    peer: peer.clone(),
+                    reason: error.message,
+                });
+            }
+            Err(error) => problems.push(format!("{peer}: {error}")),
+        }
+    }
+    Ok(Err(format!("no member of the cluster can let it in: {}", problems.join("; "))))
+}
+
+/// Whether asking again can't help.
+fn is_final(code: RemoteCode) -> bool {
+    matches!(
+        code,
+        RemoteCode::Invalid | RemoteCode::Conflict | RemoteCode::Denied | RemoteCode::Exhausted
+    )
 }
 
 fn adopt(
@@ -205,21 +241,57 @@ async fn probe_all(peers: &Peers, own: &ProbeAnswer) -> Answers {
     futures::future::join_all(probes).await.into_iter().collect()
 }
 
-/// The formed cluster that this node is a member of, if anybody knows one.
-fn adoptable(own: &ProbeAnswer, answers: &Answers) -> Result<Option<Formed>, FormationError> {
+/// What a node without a cluster does next.
+#[derive(Debug)]
+enum Next {
+    /// Belong to this cluster.
+    Adopt(Formed),
+    /// Ask these members to be let in.
+    Ask(Vec<String>),
+    /// Wait for what the text says.
+    Wait(String),
+}
+
+fn next(own: &ProbeAnswer, answers: &Answers) -> Result<Next, FormationError> {
+    let mut members: Vec<(String, ClusterId)> = Vec::new();
     for (peer, answer) in answers {
         let Ok(ProbeAnswer { formed: Some(formed), .. }) = answer else { continue };
         if formed.member(own.incarnation).is_some() {
-            return Ok(Some(formed.clone()));
+            return Ok(Next::Adopt(formed.clone()));
         }
-        let cluster = formed.cluster;
-        let address = own.address.clone();
-        return Err(match formed.members.iter().find(|member| member.address == address) {
-            Some(member) => FormationError::Replaced { cluster, address, node: member.id },
-            None => FormationError::Stranger { peer: peer.clone(), cluster, address },
-        });
+        let member = (peer.clone(), formed.cluster);
+        if let Some(one) = members.first().filter(|(_, cluster)| *cluster != formed.cluster) {
+            return Err(FormationError::TwoClusters { one: one.clone(), other: member });
+        }
+        members.push(member);
     }
-    Ok(None)
+    if !members.is_empty() {
+        return Ok(Next::Ask(members.into_iter().map(|(address, _)| address).collect()));
+    }
+    if !own.founders.contains(&own.address) {
+        let reason = |(address, answer): (&String, &Result<ProbeAnswer, CallError>)| match answer {
+            Ok(_) => format!("{address} is not in a cluster yet"),
+            Err(error) => error.to_string(),
+        };
+        let reasons: Vec<_> = answers.iter().map(reason).collect();
+        let reasons = reasons.join("; ");
+        let address = &own.address;
+        return Ok(Next::Wait(format!(
+            "no member of the cluster to join answers: {reasons} (to form a new cluster, start \
+             every node with one list that has {address} in it too)"
+        )));
+    }
+    let missing = missing(own, answers);
+    if !missing.is_empty() {
+        return Ok(Next::Wait(missing.join("; ")));
+    }
+    if own.founders.len() > FOUNDERS_MAX {
+        return Err(FormationError::TooMany(own.founders.len()));
+    }
+    if is_initiator(own) {
+        return Ok(Next::Adopt(found(own, answers)));
+    }
+    Ok(Next::Wait("the first founder has not formed the cluster yet".to_owned()))
 }
 
 /// Who is not ready to found the cluster, each with the reason.
@@ -270,7 +342,7 @@ fn found(own: &ProbeAnswer, answers: &Answers) -> Formed {
         };
         Member { id: NodeId(number), address: address.clone(), incarnation }
     });
-    let formed = Formed { cluster: ClusterId(rand::random()), members: members.collect() };
+    let formed = Formed::by(ClusterId(rand::random()), members.collect());
     let incarnations: BTreeSet<u64> = formed.members.iter().map(|m| m.incarnation).collect();
     assert_eq!(incarnations.len(), formed.members.len(), "two founders share a data folder");
     formed
@@ -328,17 +400,38 @@ mod tests {
         assert_eq!(missing(&own, &answers).len(), 1);
     }
 
+    fn formed_peer(address: &str, formed: Formed) -> (String, Result<ProbeAnswer, CallError>) {
+        let known = ProbeAnswer { formed: Some(formed), ..answer(address, 1, &FOUNDERS) };
+        (address.to_owned(), Ok(known))
+    }
+
     #[test]
-    fn a_member_with_a_wiped_folder_is_refused_and_one_with_its_own_is_adopted() {
-        let own = answer("h:7010", 2, &FOUNDERS);
+    fn a_founder_adopts_its_own_folder_and_asks_to_join_with_any_other() {
         let formed = found(&answer("h:7000", 1, &FOUNDERS), &answers());
-        let known = ProbeAnswer { formed: Some(formed), ..answer("h:7000", 1, &FOUNDERS) };
-        let answers = Answers::from([("h:7000".to_owned(), Ok(known))]);
-        assert!(matches!(adoptable(&own, &answers), Ok(Some(_))));
+        let answers = Answers::from([formed_peer("h:7000", formed)]);
+        let own = answer("h:7010", 2, &FOUNDERS);
+        assert!(matches!(next(&own, &answers), Ok(Next::Adopt(_))));
         let wiped = answer("h:7010", 99, &FOUNDERS);
-        assert!(matches!(
-            adoptable(&wiped, &answers),
-            Err(FormationError::Replaced { node: NodeId(2), .. })
-        ));
+        let Ok(Next::Ask(members)) = next(&wiped, &answers) else { panic!("it asks to join") };
+        assert_eq!(members, ["h:7000"]);
+    }
+
+    #[test]
+    fn a_node_outside_its_list_waits_for_a_cluster_and_never_founds_one() {
+        let newcomer = answer("h:8000", 9, &FOUNDERS[1..]);
+        let waiting = next(&newcomer, &answers());
+        assert!(matches!(waiting, Ok(Next::Wait(text)) if text.contains("h:7010 is not in")));
+        let formed = found(&answer("h:7000", 1, &FOUNDERS), &answers());
+        let formed = Answers::from([formed_peer("h:7010", formed)]);
+        assert!(matches!(next(&newcomer, &formed), Ok(Next::Ask(_))));
+    }
+
+    #[test]
+    fn nodes_of_two_clusters_in_one_list_are_named() {
+        let formed = || found(&answer("h:7000", 1, &FOUNDERS), &answers());
+        let answers =
+            Answers::from([formed_peer("h:7000", formed()), formed_peer("h:7010", formed())]);
+        let newcomer = answer("h:8000", 9, &FOUNDERS);
+        assert!(matches!(next(&newcomer, &answers), Err(FormationError::TwoClusters { .. })));
     }
 }

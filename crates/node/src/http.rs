@@ -103,6 +103,7 @@ mod tests {
             leader: Some(NodeId(1)),
             commit: LogIndex(9),
             applied: LogIndex(8),
+            members: onefold_admin::GroupMembers::default(),
         };
         let status = NodeStatus {
             node: NodeId(1),

@@ -7,16 +7,24 @@
 //! transport                                 the peer port
 //! ```
 //!
-//! This room only puts parts together and takes them apart again in the right order. It has no
-//! protocol of its own but one: how fresh nodes become a cluster ([`formation`]).
+//! This room puts parts together and takes them apart again in the right order. What it has of its
+//! own is the cluster's membership: how fresh nodes become a cluster or join one ([`formation`]),
+//! which nodes there are (`registry`), and how every group is led to the members and leaders that it
+//! should have (`placement`, `controller`). It must never decide who votes: the groups do.
 
 mod admin;
+mod controller;
 pub mod folder;
 pub mod formation;
 mod http;
 mod keys;
 mod members;
+mod membership;
 mod node;
+mod nodes;
+mod placement;
+mod registry;
+mod roster;
 
 /// A directive for the process's log filter: a library below the S3 gateway logs every request that
 /// a client gets wrong as an error of its own.

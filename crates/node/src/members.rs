@@ -1,8 +1,7 @@
 //! Who the members are and where their clients connect, for the etcd gateway.
 //!
-//! A member's peer address is fixed when the cluster is formed. Where its etcd clients connect is
-//! its own affair, so each node writes it into the system keyspace when it starts, and follows what
-//! the others wrote.
+//! A member's peer address is in the registry. Where its etcd clients connect is its own affair, so
+//! each node writes it into the system keyspace when it starts, and follows what the others wrote.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -12,16 +11,17 @@ use onefold_etcd::{ClusterView, Member, StatusView};
 use onefold_kv::{Event, EventKind, Kv, KvError, PutRequest, RangeRequest, WatchRequest};
 use onefold_replica::Group;
 use onefold_table::Table;
-use onefold_types::NodeId;
+use onefold_types::{ClusterId, NodeId};
 
-use crate::folder::Formed;
+use crate::registry::{Followed, Record};
 
 const PREFIX: &str = "nodes/etcd/";
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 /// The members, as they are known now.
 pub(crate) struct Members {
-    formed: Formed,
+    cluster: ClusterId,
+    followed: Followed,
     node: NodeId,
     group: Group,
     table: Arc<dyn Table>,
@@ -29,9 +29,15 @@ pub(crate) struct Members {
 }
 
 impl Members {
-    /// The members of a formed cluster; `group` is the replica of the default keyspace.
-    pub(crate) fn new(formed: Formed, node: NodeId, group: Group, table: Arc<dyn Table>) -> Self {
-        Self { formed, node, group, table, etcd: RwLock::default() }
+    /// The members of a cluster; `group` is the replica of the default keyspace.
+    pub(crate) fn new(
+        cluster: ClusterId,
+        followed: Followed,
+        node: NodeId,
+        group: Group,
+        table: Arc<dyn Table>,
+    ) -> Self {
+        Self { cluster, followed, node, group, table, etcd: RwLock::default() }
     }
 
     /// Tells the others where this node's etcd clients connect, and follows what they tell, for as
@@ -81,7 +87,7 @@ impl Members {
 
 impl ClusterView for Members {
     fn cluster_id(&self) -> u64 {
-        self.formed.cluster.0
+        self.cluster.0
     }
 
     fn member_id(&self) -> u64 {
@@ -91,16 +97,16 @@ impl ClusterView for Members {
     fn members(&self) -> Vec<Member> {
         let etcd = self.etcd.read().unwrap_or_else(PoisonError::into_inner);
         let url = |address: &String| format!("http://{address}");
-        let members = self.formed.members.iter();
-        members
-            .map(|member| Member {
-                id: member.id.get(),
-                name: format!("node{}", member.id),
-                peer_urls: vec![url(&member.address)],
-                client_urls: etcd.get(&member.id).map(url).into_iter().collect(),
-                is_learner: false,
-            })
-            .collect()
+        let voters = self.group.status().voters;
+        let directory = self.followed.get();
+        let member = |record: &Record| Member {
+            id: record.id.get(),
+            name: format!("node{}", record.id),
+            peer_urls: vec![url(&record.address)],
+            client_urls: etcd.get(&record.id).map(url).into_iter().collect(),
+            is_learner: !voters.contains(&record.id),
+        };
+        directory.members().map(member).collect()
     }
 
     fn leader(&self) -> Option<u64> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
@@ -21,11 +21,16 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::Admin;
+use crate::controller::{self, Controller};
 use crate::folder::{Folder, FolderError, Formed};
 use crate::formation::{FormationError, Introduction, form};
 use crate::http;
 use crate::keys::S3Keys;
 use crate::members::Members;
+use crate::membership::Membership;
+use crate::placement::election_rank;
+use crate::registry::{self, Directory, Followed, Registry};
+use crate::roster::{Roster, Verdict};
 
 const READY_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -143,7 +148,7 @@ pub async fn run(
     let listeners = Listeners::bind(&config).await?;
     let identity = Arc::new(IdentityCell::new(identity_of(&folder)));
     let peers = Peers::new(Arc::clone(&identity), Limits::default());
-    let introduction = Introduction::new(&folder, &config.advertise, &config.join)?;
+    let introduction = Introduction::new(&folder, &config.advertise, &config.join);
     let formed = tokio::select! {
         formed = join(&config, &mut folder, &introduction, &identity, &peers) => formed?,
         () = shutdown.cancelled() => return Ok(()),
@@ -153,7 +158,14 @@ pub async fn run(
         peers.set_address(member.id, member.address.clone());
     }
     let server = Server::bind(&config.listen).await?;
-    let node = Node::open(&config, &folder, formed, peers).await?;
+    let joined = Joined {
+        folder,
+        formed,
+        peers,
+        identity: identity.clone(),
+        introduction: introduction.clone(),
+    };
+    let node = Node::open(&config, joined).await?;
     let mut router = Router::default();
     introduction.register(&mut router);
     node.register(&mut router);
@@ -247,10 +259,21 @@ async fn join(
     Ok(formed)
 }
 
+/// A member of a cluster before its parts are opened.
+struct Joined {
+    folder: Folder,
+    formed: Formed,
+    peers: Peers,
+    identity: Arc<IdentityCell>,
+    introduction: Introduction,
+}
+
 /// All parts of a node that is a member of a cluster.
 struct Node {
     id: NodeId,
     cluster: ClusterId,
+    data_dir: PathBuf,
+    formed: Formed,
     host: Host,
     system: LocalKv,
     kv: LocalKv,
@@ -259,15 +282,13 @@ struct Node {
     members: Arc<Members>,
     admin: Arc<Admin>,
     keys: S3Keys,
+    roster: Arc<Roster>,
+    membership: Membership,
 }
 
 impl Node {
-    async fn open(
-        config: &NodeConfig,
-        folder: &Folder,
-        formed: Formed,
-        peers: Peers,
-    ) -> Result<Self, NodeError> {
+    async fn open(config: &NodeConfig, joined: Joined) -> Result<Self, NodeError> {
+        let Joined { folder, formed, peers, identity, introduction } = joined;
         let started = Instant::now();
         let id = formed.member(folder.incarnation()).expect("a formed folder is a member").id;
         let cluster = formed.cluster;
@@ -278,6 +299,11 @@ impl Node {
             blocking(move || FjallTable::open(&table_path, TableOptions::default())).await?;
         let table: Arc<dyn Table> = Arc::new(table);
 
+        let founders = formed.founders();
+        let formation = match founders.contains(&id) {
+            true => Formation::Founders(founders),
+            false => Formation::Joining,
+        };
         let voters: BTreeSet<NodeId> = formed.members.iter().map(|member| member.id).collect();
         let (system_feed, kv_feed) = (Feed::default(), Feed::default());
         let machines: [(GroupId, Box<dyn StateMachine>); 3] = [
@@ -285,8 +311,9 @@ impl Node {
             (GroupId::KV, Box::new(KvStore::new(kv_feed.clone()))),
             (GroupId::NAMESPACE, Box::new(Namespace)),
         ];
-        let groups = machines.map(|(id, state_machine)| {
-            GroupSpec::new(id, Formation::Founders(voters.clone()), state_machine)
+        let groups = machines.map(|(group, state_machine)| GroupSpec {
+            election_rank: election_rank(group, &voters, id),
+            ..GroupSpec::new(group, formation.clone(), state_machine)
         });
         let host = {
             let (log, table, peers) = (log.clone(), Arc::clone(&table), peers.clone());
@@ -309,7 +336,7 @@ impl Node {
         )
         .await?;
         let keys = S3Keys::new(Arc::new(system.clone()));
-        let addresses = formed.members.iter().map(|m| (m.id, m.address.clone())).collect();
+        let followed = Followed::new(Directory::of_folder(&formed));
         let admin = Arc::new(Admin {
             cluster,
             node: id,
@@ -319,13 +346,58 @@ impl Node {
             host: host.clone(),
             log,
             table: Arc::clone(&table),
-            peers,
-            members: addresses,
+            peers: peers.clone(),
+            followed: followed.clone(),
             files: Arc::new(files.files()),
             keys: keys.clone(),
         });
-        let members = Arc::new(Members::new(formed, id, group(GroupId::KV), table));
-        Ok(Self { id, cluster, host, system, kv, files, mapreduce, members, admin, keys })
+        let members =
+            Members::new(cluster, followed.clone(), id, group(GroupId::KV), Arc::clone(&table));
+        let data_dir = config.data_dir.clone();
+        let folder = Arc::new(Mutex::new(folder));
+        let controller = Controller {
+            node: id,
+            system: group(GroupId::SYSTEM),
+            host: host.clone(),
+            peers: peers.clone(),
+            registry: Registry::new(Arc::new(system.clone())),
+            followed: followed.clone(),
+            admin: Arc::clone(&admin),
+            files: Arc::new(files.files()),
+        };
+        let membership = Membership {
+            registry: controller.registry.clone(),
+            followed: followed.clone(),
+            peers: peers.clone(),
+            folder: Arc::clone(&folder),
+            controller,
+        };
+        let advertise = config.advertise.clone();
+        let roster = Arc::new(Roster {
+            node: id,
+            advertise,
+            followed,
+            peers,
+            identity,
+            introduction,
+            folder,
+        });
+        Ok(Self {
+            id,
+            cluster,
+            data_dir,
+            formed,
+            host,
+            system,
+            kv,
+            files,
+            mapreduce,
+            members: Arc::new(members),
+            admin,
+            keys,
+            roster,
+            membership,
+        })
     }
 
     fn register(&self, router: &mut Router) {
@@ -334,6 +406,8 @@ impl Node {
         self.files.register(router);
         self.mapreduce.register(router);
         self.admin.register(router);
+        self.membership.register(router);
+        controller::register(&self.host, router);
     }
 
     /// Starts the gateways.
@@ -367,6 +441,18 @@ impl Node {
             token.run_until_cancelled(members.follow(system, own)).await;
             ("following the members", String::new())
         });
+        let Membership { registry, followed, controller, .. } = self.membership.clone();
+        let (token, node, formed) = (stop.clone(), self.id, self.formed.clone());
+        parts.spawn(async move {
+            let following = registry::follow(registry, followed, node, formed);
+            token.run_until_cancelled(following).await;
+            ("following the registry", String::new())
+        });
+        let token = stop.clone();
+        parts.spawn(async move {
+            token.run_until_cancelled(controller.run()).await;
+            ("the controller", String::new())
+        });
     }
 
     /// Tells when the node is ready, and waits until it shall or must stop.
@@ -378,6 +464,7 @@ impl Node {
         shutdown: &CancellationToken,
     ) -> Result<(), NodeError> {
         let mut failure = self.host.failure();
+        let tell = |directory: &Directory| self.files.set_leaving(directory.leaving());
         let announce = async {
             self.announce(config, notify).await?;
             std::future::pending::<Result<(), NodeError>>().await
@@ -385,6 +472,11 @@ impl Node {
         tokio::select! {
             () = shutdown.cancelled() => Ok(()),
             failed = announce => failed,
+            verdict = self.roster.keep(tell) => match verdict {
+                Verdict::Removed => Err(self.leave().await),
+                Verdict::Folder(error) => Err(error.into()),
+            },
+            () = self.roster.exchange() => Err(self.leave().await),
             ended = parts.join_next() => Err(match ended {
                 Some(Ok((part, reason))) => NodeError::Ended { part, reason },
                 Some(Err(panic)) => {
@@ -400,6 +492,15 @@ impl Node {
                 ))
             }
         }
+    }
+
+    /// The node was removed: no process shall start on its folder again.
+    async fn leave(&self) -> NodeError {
+        if let Err(error) = self.roster.close_folder().await {
+            return error.into();
+        }
+        let (path, node, cluster) = (self.data_dir.clone(), self.id, self.cluster);
+        FolderError::Removed { path, node, cluster }.into()
     }
 
     async fn announce(

@@ -69,7 +69,7 @@ pub async fn run(arguments: DemoArgs) -> anyhow::Result<ExitCode> {
         .tempdir()
         .context("cannot create a temporary folder")?;
     let base_port = Some(free_base_port()?);
-    let options = ClusterOptions { nodes: NODES, folder: data.path().to_owned(), base_port };
+    let options = ClusterOptions { nodes: Some(NODES), folder: data.path().to_owned(), base_port };
     let mut cluster = tokio::select! {
         cluster = LocalCluster::start(options) => cluster?,
         _ = tokio::signal::ctrl_c() => bail!("interrupted"),

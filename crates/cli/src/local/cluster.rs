@@ -6,15 +6,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use onefold_admin::NewS3Key;
+use onefold_admin::{NewNode, NewS3Key, NodeInfo, NodeRemoval, NodeState};
 use onefold_client::Client;
+use onefold_types::NodeId;
 use rustix::fs::{FlockOperation, flock};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::layout::{
-    NODES_MAX, NodeEntry, Ports, S3_ACCESS_KEY, S3_SECRET_KEY, read_state, write_state,
+    NODES_DEFAULT, NODES_MAX, NodeEntry, Ports, S3_ACCESS_KEY, S3_SECRET_KEY, read_state,
+    write_state,
 };
 use super::process::{NodeProcess, last_line};
 
@@ -28,7 +30,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What a local cluster shall be.
 pub struct ClusterOptions {
-    pub nodes: usize,
+    /// How many nodes; without it as many as the folder has, or three.
+    pub nodes: Option<usize>,
     pub folder: PathBuf,
     pub base_port: Option<u16>,
 }
@@ -43,6 +46,8 @@ struct Slot {
 /// A cluster of node processes that this process started.
 pub struct LocalCluster {
     folder: PathBuf,
+    base_port: Option<u16>,
+    /// The peer addresses of the nodes that it was started with.
     join: String,
     slots: Vec<Slot>,
     // Held for its lock, which the system drops with the process.
@@ -52,23 +57,29 @@ pub struct LocalCluster {
 impl LocalCluster {
     /// Starts every node and waits until the cluster answers.
     pub async fn start(options: ClusterOptions) -> anyhow::Result<Self> {
-        ensure!(
-            (1..=NODES_MAX).contains(&options.nodes),
-            "a local cluster has 1 to {NODES_MAX} nodes, not {}; choose another --nodes",
-            options.nodes
-        );
+        if let Some(nodes) = options.nodes {
+            ensure!(
+                (1..=NODES_MAX).contains(&nodes),
+                "a local cluster has 1 to {NODES_MAX} nodes, not {nodes}; choose another --nodes"
+            );
+        }
         std::fs::create_dir_all(&options.folder)
             .with_context(|| format!("cannot create {}", options.folder.display()))?;
         let folder = std::fs::canonicalize(&options.folder)?;
         let lock = take_lock(&folder)?;
-        let entries = (0..options.nodes)
-            .map(|position| NodeEntry::new(&folder, position, options.base_port))
-            .collect::<anyhow::Result<Vec<_>>>()?;
-        let existed = check_unchanged(&folder, &entries)?;
-        check_ports(options.nodes, options.base_port).await?;
+        let before = read_state(&folder)?;
+        let existed = before.is_some();
+        let ids = match &before {
+            Some(before) => ids_before(&folder, before, &options)?,
+            None => (1..=options.nodes.unwrap_or(NODES_DEFAULT) as u64).collect(),
+        };
+        let entry = |id| NodeEntry::new(&folder, id, options.base_port);
+        let entries = ids.into_iter().map(entry).collect::<anyhow::Result<Vec<_>>>()?;
+        check_ports(&entries, options.base_port).await?;
         let join = entries.iter().map(|entry| entry.peer.as_str()).collect::<Vec<_>>().join(",");
         let slots = entries.into_iter().map(|entry| Slot { entry, process: None, wanted: true });
-        let mut cluster = Self { folder, join, slots: slots.collect(), _lock: lock };
+        let base_port = options.base_port;
+        let mut cluster = Self { folder, base_port, join, slots: slots.collect(), _lock: lock };
         match cluster.bring_up(existed).await {
             Ok(()) => Ok(cluster),
             Err(error) => {
@@ -107,8 +118,10 @@ impl LocalCluster {
 
     fn slot(&mut self, id: u64) -> anyhow::Result<usize> {
         let position = self.slots.iter().position(|slot| slot.entry.id == id);
-        let count = self.slots.len();
-        position.with_context(|| format!("there is no node {id}; the nodes are 1 to {count}"))
+        position.with_context(|| {
+            let ids: Vec<_> = self.slots.iter().map(|slot| slot.entry.id.to_string()).collect();
+            format!("there is no node {id}; the nodes are {}", ids.join(", "))
+        })
     }
 
     fn spawn(&mut self, position: usize) -> anyhow::Result<()> {
@@ -131,6 +144,48 @@ impl LocalCluster {
         let process = slot.process.take();
         self.save()?;
         Ok(process)
+    }
+
+    /// Starts a further node, which joins the cluster, and waits until it is ready. Its number is the
+    /// one that the cluster gives it.
+    pub async fn add_node(&mut self) -> anyhow::Result<u64> {
+        let client = self.client()?;
+        let id = client.nodes().await?.iter().map(|node| node.node.get()).max().unwrap_or(0) + 1;
+        let entry = NodeEntry::new(&self.folder, id, self.base_port)?;
+        check_ports(std::slice::from_ref(&entry), self.base_port).await?;
+        let new = NewNode { address: entry.peer.clone(), replaces: None };
+        let invitation = client.add_node(new).await?;
+        ensure!(invitation.node.get() == id, "another node was added at the same time; try again");
+        self.slots.push(Slot { entry, process: None, wanted: true });
+        self.save()?;
+        self.start_node(id).await?;
+        Ok(id)
+    }
+
+    /// Removes a node from the cluster and forgets it. Its data folder stays.
+    pub async fn remove_node(&mut self, id: u64) -> anyhow::Result<()> {
+        let position = self.slot(id)?;
+        let others = self.slots.iter().filter(|slot| slot.entry.id != id);
+        let client = Client::new(others.map(|slot| slot.entry.peer.clone()).collect())?;
+        client.remove_node(NodeRemoval { node: NodeId(id), force: false }).await?;
+        let give_up = Instant::now() + READY_PATIENCE;
+        loop {
+            let nodes = client.nodes().await.unwrap_or_default();
+            let removed = |node: &NodeInfo| node.state == NodeState::Removed;
+            if nodes.iter().any(|node| node.node.get() == id && removed(node)) {
+                break;
+            }
+            ensure!(
+                Instant::now() < give_up,
+                "node {id} is still being removed; `onefold node list` shows what is left"
+            );
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
+        if let Some(process) = self.take(position)? {
+            process.stop().await;
+        }
+        self.slots.remove(position);
+        self.save()
     }
 
     /// Starts a node that does not run, and waits until it answers. Whether it is ready depends on
@@ -256,21 +311,24 @@ fn take_lock(folder: &Path) -> anyhow::Result<File> {
     Ok(file)
 }
 
-/// A cluster keeps the nodes and addresses that it was formed with. Says whether there is one.
-fn check_unchanged(folder: &Path, entries: &[NodeEntry]) -> anyhow::Result<bool> {
-    let Some(before) = read_state(folder)? else { return Ok(false) };
-    ensure!(
-        before.len() == entries.len(),
-        "{} holds a cluster of {} nodes, not {}; give --nodes {} or another --data-dir",
-        folder.display(),
-        before.len(),
-        entries.len(),
-        before.len()
-    );
-    if let (Some(then), Some(now)) = (before.first(), entries.first())
-        && then.peer != now.peer
-    {
+/// The nodes of a cluster that was here before. It keeps them, and their addresses.
+fn ids_before(
+    folder: &Path,
+    before: &[NodeEntry],
+    options: &ClusterOptions,
+) -> anyhow::Result<Vec<u64>> {
+    let count = before.len();
+    if let Some(nodes) = options.nodes.filter(|nodes| *nodes != count) {
         bail!(
+            "{} holds a cluster of {count} nodes, not {nodes}; give --nodes {count} or another \
+             --data-dir, and change its size with `onefold dev node add` and `remove`",
+            folder.display(),
+        );
+    }
+    if let Some(then) = before.first() {
+        let now = NodeEntry::new(folder, then.id, options.base_port)?;
+        ensure!(
+            then.peer == now.peer,
             "the cluster in {} was formed with its first node at {}, not {}; give the --base-port \
              that it was started with before, or another --data-dir",
             folder.display(),
@@ -278,20 +336,19 @@ fn check_unchanged(folder: &Path, entries: &[NodeEntry]) -> anyhow::Result<bool>
             now.peer
         );
     }
-    Ok(true)
+    Ok(before.iter().map(|node| node.id).collect())
 }
 
 /// Fails with the name of the first port that something else keeps.
-async fn check_ports(nodes: usize, base: Option<u16>) -> anyhow::Result<()> {
+async fn check_ports(entries: &[NodeEntry], base: Option<u16>) -> anyhow::Result<()> {
     let give_up = Instant::now() + PORT_PATIENCE;
-    for position in 0..nodes {
-        for (purpose, port) in Ports::of(position, base)?.named() {
+    for NodeEntry { id, .. } in entries {
+        for (purpose, port) in Ports::of_node(*id, base)?.named() {
             while let Err(error) = TcpListener::bind(("127.0.0.1", port)) {
                 if Instant::now() > give_up {
                     bail!(
-                        "port {port} ({purpose} of node {}) cannot be used: {error}; stop what \
-                         listens there or choose other ports with --base-port",
-                        position + 1
+                        "port {port} ({purpose} of node {id}) cannot be used: {error}; stop what \
+                         listens there or choose other ports with --base-port"
                     );
                 }
                 tokio::time::sleep(POLL_INTERVAL).await;

@@ -24,27 +24,43 @@ const CONTROL_FILE: &str = "dev.control";
 const ACTION_TIMEOUT: Duration = Duration::from_secs(150);
 const WAITING_ACTIONS_MAX: usize = 16;
 
-/// What can be done to one node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+/// What can be done to the nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::Subcommand)]
 pub enum Action {
+    /// Start a further node, which joins the cluster.
+    Add,
+    /// Remove a node from the cluster for good.
+    Remove {
+        /// The node's number.
+        id: u64,
+    },
     /// Start a node that does not run.
-    Start,
-    /// Stop it in order.
-    Stop,
-    /// Kill it with SIGKILL, as a crash would.
-    Kill,
+    Start {
+        /// The node's number, as in the table that `onefold dev` prints.
+        id: u64,
+    },
+    /// Stop a node in order.
+    Stop {
+        /// The node's number, as in the table that `onefold dev` prints.
+        id: u64,
+    },
+    /// Kill a node with SIGKILL, as a crash would.
+    Kill {
+        /// The node's number, as in the table that `onefold dev` prints.
+        id: u64,
+    },
 }
 
-/// An action with the place where its outcome goes.
-pub type Request = (Action, u64, oneshot::Sender<Result<(), String>>);
+/// An action with the place where its outcome goes: the number of the node.
+pub type Request = (Action, oneshot::Sender<Result<u64, String>>);
 
 struct DevAct;
 
 impl Method for DevAct {
     const ID: MethodId = MethodId(340);
     const NAME: &'static str = "dev.act";
-    type Request = (String, Action, u64);
-    type Response = ();
+    type Request = (String, Action);
+    type Response = u64;
 }
 
 #[derive(Serialize, Deserialize)]
@@ -70,7 +86,7 @@ impl Control {
             .with_context(|| format!("cannot write {}", path.display()))?;
         let (sender, receiver) = mpsc::channel::<Request>(WAITING_ACTIONS_MAX);
         let mut router = Router::default();
-        router.call::<DevAct, _, _>(move |_, (given, action, id), _| {
+        router.call::<DevAct, _, _>(move |_, (given, action), _| {
             let known = given == token;
             let sender = sender.clone();
             async move {
@@ -79,9 +95,9 @@ impl Control {
                 }
                 let (done, outcome) = oneshot::channel();
                 let gone = |_| RemoteError::new(RemoteCode::Unavailable, "dev is stopping");
-                sender.send((action, id, done)).await.map_err(|_| gone(()))?;
+                sender.send((action, done)).await.map_err(|_| gone(()))?;
                 match outcome.await.map_err(|_| gone(()))? {
-                    Ok(()) => Ok(((), Bytes::new())),
+                    Ok(id) => Ok((id, Bytes::new())),
                     Err(reason) => Err(RemoteError::new(RemoteCode::Invalid, reason)),
                 }
             }
@@ -110,8 +126,8 @@ fn write_private(path: &Path, text: &[u8]) -> std::io::Result<()> {
     options.write(true).create_new(true).mode(0o600).open(path)?.write_all(text)
 }
 
-/// Has the `onefold dev` that owns the folder act on one node.
-pub async fn command(folder: &Path, action: Action, id: u64) -> anyhow::Result<()> {
+/// Has the `onefold dev` that owns the folder act on one node, and returns the node's number.
+pub async fn command(folder: &Path, action: Action) -> anyhow::Result<u64> {
     let path = folder.join(CONTROL_FILE);
     let not_running =
         || format!("no `onefold dev` runs on {0}; start it with --data-dir {0}", folder.display());
@@ -119,11 +135,11 @@ pub async fn command(folder: &Path, action: Action, id: u64) -> anyhow::Result<(
     let file: ControlFile = serde_json::from_slice(&text).with_context(not_running)?;
     let peers = Peers::new(Arc::new(IdentityCell::new(Identity::CLIENT)), Limits::default());
     let address = file.address.to_string();
-    let request = (file.token, action, id);
+    let request = (file.token, action);
     let call =
         peers.call_address::<DevAct>(&address, Class::Call, &request, Bytes::new(), ACTION_TIMEOUT);
     match call.await {
-        Ok(_) => Ok(()),
+        Ok((id, _)) => Ok(id),
         Err(CallError::Remote(error)) => bail!("{}", error.message),
         Err(CallError::Unreachable { .. }) => bail!(not_running()),
         Err(error) => Err(error.into()),

@@ -13,6 +13,9 @@ pub const S3_SECRET_KEY: &str = "onefold-secret";
 /// Most nodes of a local cluster: as many as a cluster can be formed of.
 pub const NODES_MAX: usize = 9;
 
+/// Nodes of a local cluster unless somebody wishes otherwise.
+pub const NODES_DEFAULT: usize = 3;
+
 /// The file that says which nodes run; other programs rely on its name and fields.
 pub const STATE_FILE: &str = "dev.json";
 
@@ -32,6 +35,11 @@ pub struct Ports {
 }
 
 impl Ports {
+    /// The ports of the node with this number, from 1.
+    pub fn of_node(id: u64, base: Option<u16>) -> anyhow::Result<Self> {
+        Self::of(usize::try_from(id.saturating_sub(1)).unwrap_or(usize::MAX), base)
+    }
+
     /// The ports of the node with this position, from 0. With a base port all four follow it;
     /// without one, each protocol has its customary port.
     pub fn of(position: usize, base: Option<u16>) -> anyhow::Result<Self> {
@@ -77,11 +85,10 @@ pub struct NodeEntry {
 }
 
 impl NodeEntry {
-    /// The entry of the node with this position, from 0, not running.
-    pub fn new(folder: &Path, position: usize, base: Option<u16>) -> anyhow::Result<Self> {
-        let ports = Ports::of(position, base)?;
+    /// The entry of the node with this number, not running.
+    pub fn new(folder: &Path, id: u64, base: Option<u16>) -> anyhow::Result<Self> {
+        let ports = Ports::of_node(id, base)?;
         let address = |port: u16| format!("127.0.0.1:{port}");
-        let id = position as u64 + 1;
         Ok(Self {
             id,
             pid: 0,

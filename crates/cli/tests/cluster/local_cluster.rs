@@ -104,9 +104,20 @@ impl LocalCluster {
 
     /// `onefold dev node ACTION ID`.
     pub fn act(&mut self, action: &str, id: u64) {
+        self.act_on_nodes(&[action, &id.to_string()]);
+    }
+
+    /// `onefold dev node ARGUMENTS`.
+    pub fn act_on_nodes(&mut self, arguments: &[&str]) {
         let data_dir = self.data_dir();
         let data_dir = data_dir.to_str().expect("a plain path");
-        self.must(&["dev", "node", action, &id.to_string(), "--data-dir", data_dir]);
+        let arguments: Vec<&str> = ["dev", "node"]
+            .iter()
+            .chain(arguments)
+            .copied()
+            .chain(["--data-dir", data_dir])
+            .collect();
+        self.must(&arguments);
         self.read_nodes();
     }
 

@@ -10,3 +10,4 @@ mod etcdctl;
 mod faults;
 mod jobs;
 mod local_cluster;
+mod membership;

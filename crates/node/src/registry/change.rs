@@ -1,0 +1,402 @@
+//! What may be changed about the registry: pure decisions, each from the registry as it is to the
+//! records that shall replace what they name.
+
+use onefold_admin::NodeState;
+use onefold_types::NodeId;
+
+use super::{Directory, Record};
+use crate::folder::Formed;
+
+/// Most nodes that a cluster has at once, invited ones included. Every node follows all of them.
+pub(crate) const NODES_MAX: usize = 500;
+
+/// Why the registry is not changed as asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ChangeRefused {
+    /// No such node.
+    #[error("the cluster has no node {0}; `onefold node list` shows its nodes")]
+    Unknown(NodeId),
+    /// The node left for good.
+    #[error(
+        "node {0} was removed from the cluster, and its number is not given again; let the machine \
+         join as a new node on an empty data folder"
+    )]
+    Removed(NodeId),
+    /// Another process answers at the address.
+    #[error(
+        "{address} belongs to node {node}; choose another address, or say --replace {node} if the \
+         new node takes its place"
+    )]
+    AddressTaken {
+        /// The address.
+        address: String,
+        /// Whose it is.
+        node: NodeId,
+    },
+    /// Another node takes that place already.
+    #[error("node {by} already takes the place of node {node}")]
+    ReplacedAlready {
+        /// The node whose place is wanted.
+        node: NodeId,
+        /// Who has it.
+        by: NodeId,
+    },
+    /// There are as many nodes as there may be.
+    #[error("the cluster has {NODES_MAX} nodes, invited ones included, and takes no more")]
+    Full,
+    /// Nobody would be left.
+    #[error(
+        "node {0} is the only one that is to stay in the cluster; add another node first, or stop \
+         the process if the cluster shall end"
+    )]
+    Last(NodeId),
+    /// What is asked does not fit the node's state.
+    #[error("node {node} is {}: {hint}", state.name())]
+    WrongState {
+        /// The node.
+        node: NodeId,
+        /// What it is.
+        state: NodeState,
+        /// What to do.
+        hint: &'static str,
+    },
+}
+
+/// Records to write, and what they mean for who asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Change<T> {
+    /// The answer.
+    pub(crate) answer: T,
+    /// The records; none when all is as it shall be.
+    pub(crate) records: Vec<Record>,
+}
+
+impl<T> Change<T> {
+    fn none(answer: T) -> Self {
+        Self { answer, records: Vec::new() }
+    }
+}
+
+type Decision<T> = Result<Change<T>, ChangeRefused>;
+
+/// The first records of a cluster that was just formed.
+pub(crate) fn bootstrap(formed: &Formed) -> Vec<Record> {
+    let known = Directory::of_folder(formed);
+    let founders = formed.founders();
+    known.nodes.into_values().filter(|record| founders.contains(&record.id)).collect()
+}
+
+/// Lets a node in: one that is known by its folder, one that was invited to its address, or a new
+/// one. Who had the address before has lost its folder, and goes.
+pub(crate) fn admit(directory: &Directory, incarnation: u64, address: &str) -> Decision<NodeId> {
+    if let Some(known) =
+        directory.nodes.values().find(|record| record.incarnation == Some(incarnation))
+    {
+        return readmit(directory, known, address);
+    }
+    let at_address = |record: &&Record| record.address == address;
+    let invitation = directory.having(|state| state == NodeState::Invited).find(at_address);
+    let former = directory.having(NodeState::is_member).find(at_address);
+    let replaces = invitation
+        .and_then(|record| record.replaces)
+        .or(former.map(|record| record.id))
+        .filter(|node| directory.state(*node).is_some_and(NodeState::is_member));
+    let id = match invitation {
+        Some(record) => record.id,
+        None => new_id(directory)?,
+    };
+    let newcomer = Record {
+        id,
+        address: address.to_owned(),
+        incarnation: Some(incarnation),
+        state: NodeState::Joining,
+        replaces,
+        force: false,
+    };
+    let mut records = vec![newcomer];
+    let planned = replaces.and_then(|node| directory.nodes.get(&node));
+    for old in [former, planned.filter(|old| old.address != address)].into_iter().flatten() {
+        // What a wiped folder held is gone; a node that still runs hands its chunks over first.
+        let force = old.force || old.address == address;
+        records.push(Record { state: NodeState::Removing, force, ..old.clone() });
+    }
+    Ok(Change { answer: id, records })
+}
+
+fn readmit(directory: &Directory, known: &Record, address: &str) -> Decision<NodeId> {
+    if known.state == NodeState::Removed {
+        return Err(ChangeRefused::Removed(known.id));
+    }
+    if known.address == address {
+        return Ok(Change::none(known.id));
+    }
+    let taken = directory.members().find(|record| record.address == address);
+    if let Some(record) = taken {
+        let (address, node) = (address.to_owned(), record.id);
+        return Err(ChangeRefused::AddressTaken { address, node });
+    }
+    let moved = Record { address: address.to_owned(), ..known.clone() };
+    Ok(Change { answer: known.id, records: vec![moved] })
+}
+
+fn new_id(directory: &Directory) -> Result<NodeId, ChangeRefused> {
+    let present = directory.having(|state| state != NodeState::Removed).count();
+    if present >= NODES_MAX {
+        return Err(ChangeRefused::Full);
+    }
+    Ok(NodeId(directory.next))
+}
+
+/// Notes that a node may come to an address, and whose place it takes.
+pub(crate) fn invite(
+    directory: &Directory,
+    address: &str,
+    replaces: Option<NodeId>,
+) -> Decision<NodeId> {
+    if let Some(node) = replaces {
+        match directory.state(node) {
+            None => return Err(ChangeRefused::Unknown(node)),
+            Some(NodeState::Removed) => return Err(ChangeRefused::Removed(node)),
+            Some(NodeState::Invited) => {
+                let hint = "only a node that came can be replaced; remove the invitation";
+                let state = NodeState::Invited;
+                return Err(ChangeRefused::WrongState { node, state, hint });
+            }
+            Some(_) => {}
+        }
+        if let Some(by) = directory.replacement(node) {
+            return Err(ChangeRefused::ReplacedAlready { node, by: by.id });
+        }
+    }
+    let here = |record: &&Record| record.address == address;
+    if let Some(record) = directory.members().find(here)
+        && replaces != Some(record.id)
+    {
+        let (address, node) = (address.to_owned(), record.id);
+        return Err(ChangeRefused::AddressTaken { address, node });
+    }
+    let before = directory.having(|state| state == NodeState::Invited).find(here);
+    let id = match before {
+        Some(record) if record.replaces == replaces => return Ok(Change::none(record.id)),
+        Some(record) => record.id,
+        None => new_id(directory)?,
+    };
+    let invitation = Record {
+        id,
+        address: address.to_owned(),
+        incarnation: None,
+        state: NodeState::Invited,
+        replaces,
+        force: false,
+    };
+    Ok(Change { answer: id, records: vec![invitation] })
+}
+
+/// Begins to remove a node; an invitation is taken back at once.
+pub(crate) fn retire(directory: &Directory, node: NodeId, force: bool) -> Decision<()> {
+    let record = directory.nodes.get(&node).ok_or(ChangeRefused::Unknown(node))?;
+    let state = match record.state {
+        NodeState::Removed => return Ok(Change::none(())),
+        NodeState::Invited => NodeState::Removed,
+        NodeState::Joining | NodeState::Active | NodeState::Draining | NodeState::Removing => {
+            NodeState::Removing
+        }
+    };
+    let mut others = directory.having(NodeState::is_staying).filter(|other| other.id != node);
+    if state == NodeState::Removing && others.next().is_none() {
+        return Err(ChangeRefused::Last(node));
+    }
+    replace(record, Record { state, force: record.force || force, ..record.clone() })
+}
+
+/// Begins to drain a node, or makes it an active one again.
+pub(crate) fn drain(directory: &Directory, node: NodeId, undo: bool) -> Decision<()> {
+    let record = directory.nodes.get(&node).ok_or(ChangeRefused::Unknown(node))?;
+    let wrong = |hint| ChangeRefused::WrongState { node, state: record.state, hint };
+    let state = match (record.state, undo) {
+        (NodeState::Active | NodeState::Draining, true) => NodeState::Active,
+        (NodeState::Active | NodeState::Draining, false) => NodeState::Draining,
+        (NodeState::Invited, _) => return Err(wrong("it has not come yet")),
+        (NodeState::Joining, _) => return Err(wrong("wait until it has joined")),
+        (NodeState::Removing, _) => return Err(wrong("that drains it as well")),
+        (NodeState::Removed, _) => return Err(ChangeRefused::Removed(node)),
+    };
+    let mut others =
+        directory.having(|state| state == NodeState::Active).filter(|other| other.id != node);
+    if state == NodeState::Draining && others.next().is_none() {
+        let hint = "no other active node could take what it has; add one first";
+        return Err(wrong(hint));
+    }
+    replace(record, Record { state, ..record.clone() })
+}
+
+/// A node that was joining has all that nodes have.
+pub(crate) fn settle(directory: &Directory, node: NodeId) -> Decision<()> {
+    advance(directory, node, NodeState::Joining, NodeState::Active)
+}
+
+/// A node that was being removed has left every group.
+pub(crate) fn bury(directory: &Directory, node: NodeId) -> Decision<()> {
+    advance(directory, node, NodeState::Removing, NodeState::Removed)
+}
+
+fn advance(directory: &Directory, node: NodeId, from: NodeState, to: NodeState) -> Decision<()> {
+    match directory.nodes.get(&node) {
+        Some(record) if record.state == from => {
+            replace(record, Record { state: to, ..record.clone() })
+        }
+        // Somebody else changed it meanwhile, and knew why.
+        _ => Ok(Change::none(())),
+    }
+}
+
+fn replace(before: &Record, after: Record) -> Decision<()> {
+    let records = if *before == after { Vec::new() } else { vec![after] };
+    Ok(Change { answer: (), records })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use onefold_types::ClusterId;
+
+    use super::*;
+    use crate::folder::Member;
+
+    /// Three founders at h:1 to h:3 with incarnations 101 to 103.
+    fn directory() -> Directory {
+        let members = (1..=3).map(|id| Member {
+            id: NodeId(id),
+            address: format!("h:{id}"),
+            incarnation: 100 + id,
+        });
+        let records = bootstrap(&Formed::by(ClusterId(7), members.collect()));
+        let mut directory = Directory { next: 1, ..Directory::default() };
+        apply(&mut directory, &records);
+        directory
+    }
+
+    fn apply(directory: &mut Directory, records: &[Record]) {
+        for record in records {
+            directory.next = directory.next.max(record.id.get() + 1);
+            directory.nodes.insert(record.id, record.clone());
+        }
+    }
+
+    fn run<T>(directory: &mut Directory, decision: Decision<T>) -> T {
+        let change = decision.unwrap();
+        apply(directory, &change.records);
+        change.answer
+    }
+
+    fn states(directory: &Directory) -> Vec<(u64, NodeState)> {
+        directory.nodes.values().map(|record| (record.id.get(), record.state)).collect()
+    }
+
+    #[test]
+    fn a_newcomer_gets_a_new_number_and_the_same_one_when_it_asks_again() {
+        let mut directory = directory();
+        let decision = admit(&directory, 55, "h:4");
+        assert_eq!(run(&mut directory, decision), NodeId(4));
+        let again = admit(&directory, 55, "h:4").unwrap();
+        assert_eq!((again.answer, again.records.len()), (NodeId(4), 0));
+        assert_eq!(directory.state(NodeId(4)), Some(NodeState::Joining));
+        let moved = admit(&directory, 55, "h:44").unwrap();
+        assert_eq!(moved.records[0].address, "h:44");
+        assert!(matches!(
+            admit(&directory, 55, "h:1"),
+            Err(ChangeRefused::AddressTaken { node: NodeId(1), .. })
+        ));
+    }
+
+    #[test]
+    fn a_wiped_member_comes_back_as_another_node_and_its_old_self_goes() {
+        let mut directory = directory();
+        let decision = admit(&directory, 55, "h:2");
+        assert_eq!(run(&mut directory, decision), NodeId(4));
+        assert_eq!(directory.nodes[&NodeId(4)].replaces, Some(NodeId(2)));
+        assert_eq!(directory.state(NodeId(2)), Some(NodeState::Removing));
+        assert!(directory.nodes[&NodeId(2)].force, "its chunks are gone with its folder");
+        assert_eq!(directory.replacement(NodeId(2)).unwrap().id, NodeId(4));
+        assert_eq!(admit(&directory, 102, "h:2").unwrap().answer, NodeId(2), "until it is gone");
+        let decision = bury(&directory, NodeId(2));
+        run(&mut directory, decision);
+        assert_eq!(admit(&directory, 102, "h:2"), Err(ChangeRefused::Removed(NodeId(2))));
+    }
+
+    #[test]
+    fn an_invited_node_takes_the_number_and_the_place_it_was_invited_to() {
+        let mut directory = directory();
+        let decision = invite(&directory, "h:9", Some(NodeId(3)));
+        assert_eq!(run(&mut directory, decision), NodeId(4));
+        assert_eq!(directory.state(NodeId(3)), Some(NodeState::Active), "until somebody comes");
+        assert!(invite(&directory, "h:9", Some(NodeId(3))).unwrap().records.is_empty());
+        let decision = admit(&directory, 55, "h:9");
+        assert_eq!(run(&mut directory, decision), NodeId(4));
+        assert_eq!(directory.state(NodeId(3)), Some(NodeState::Removing));
+        assert!(!directory.nodes[&NodeId(3)].force, "it still runs and has chunks to hand over");
+        let again = invite(&directory, "h:10", Some(NodeId(3)));
+        let by = NodeId(4);
+        assert_eq!(again, Err(ChangeRefused::ReplacedAlready { node: NodeId(3), by }));
+    }
+
+    #[test]
+    fn numbers_are_never_given_twice() {
+        let mut directory = directory();
+        for expected in 4..8 {
+            let decision = admit(&directory, 50 + expected, "h:4");
+            let node = run(&mut directory, decision);
+            assert_eq!(node, NodeId(expected));
+            for decide in [retire(&directory, node, true), bury(&directory, node)] {
+                run(&mut directory, decide);
+            }
+            let decision = bury(&directory, node);
+            run(&mut directory, decision);
+            assert_eq!(directory.state(node), Some(NodeState::Removed));
+        }
+    }
+
+    #[test]
+    fn an_invitation_to_a_members_address_has_to_say_that_it_replaces_it() {
+        let directory = directory();
+        let (address, node) = ("h:2".to_owned(), NodeId(2));
+        let taken = ChangeRefused::AddressTaken { address, node };
+        assert_eq!(invite(&directory, "h:2", None), Err(taken));
+        assert!(invite(&directory, "h:2", Some(NodeId(2))).is_ok());
+        let unknown = invite(&directory, "h:9", Some(NodeId(8)));
+        assert_eq!(unknown, Err(ChangeRefused::Unknown(NodeId(8))));
+    }
+
+    #[test]
+    fn the_last_node_stays_and_an_invitation_goes_at_once() {
+        let mut directory = directory();
+        for node in [1, 2] {
+            let decision = retire(&directory, NodeId(node), false);
+            run(&mut directory, decision);
+        }
+        assert_eq!(retire(&directory, NodeId(3), true), Err(ChangeRefused::Last(NodeId(3))));
+        let decision = invite(&directory, "h:9", None);
+        run(&mut directory, decision);
+        let decision = retire(&directory, NodeId(4), false);
+        run(&mut directory, decision);
+        use NodeState::{Active, Removed, Removing};
+        assert_eq!(states(&directory), [(1, Removing), (2, Removing), (3, Active), (4, Removed)]);
+    }
+
+    #[test]
+    fn draining_can_be_taken_back_and_needs_another_active_node() {
+        let mut directory = directory();
+        for node in [1, 2] {
+            let decision = drain(&directory, NodeId(node), false);
+            run(&mut directory, decision);
+        }
+        assert!(matches!(
+            drain(&directory, NodeId(3), false),
+            Err(ChangeRefused::WrongState { node: NodeId(3), .. })
+        ));
+        let decision = drain(&directory, NodeId(1), true);
+        run(&mut directory, decision);
+        assert!(drain(&directory, NodeId(3), false).is_ok());
+    }
+}
