@@ -15,6 +15,11 @@ use crate::{
 pub(crate) struct Log {
     snapshot: SnapshotMark,
     entries: VecDeque<Entry>,
+    /// For each entry the bytes of all entries through it since the log began, so that the size of
+    /// any stretch is a subtraction.
+    ends: VecDeque<u64>,
+    /// The bytes of all entries before the first one that is kept.
+    compacted_bytes: u64,
     /// Where the entries that change the membership are.
     memberships: VecDeque<LogIndex>,
 }
@@ -22,7 +27,13 @@ pub(crate) struct Log {
 impl Log {
     /// A log that goes on from a mark.
     pub(crate) fn new(snapshot: SnapshotMark) -> Self {
-        Self { snapshot, entries: VecDeque::new(), memberships: VecDeque::new() }
+        Self {
+            snapshot,
+            entries: VecDeque::new(),
+            ends: VecDeque::new(),
+            compacted_bytes: 0,
+            memberships: VecDeque::new(),
+        }
     }
 
     pub(crate) fn fingerprint(&self, to: &mut Fingerprint<'_>) {
@@ -99,21 +110,33 @@ impl Log {
     /// Entries `from ..= through` up to a number of bytes, at least one if there is any.
     pub(crate) fn slice(&self, from: LogIndex, through: LogIndex, bytes_max: usize) -> Vec<Entry> {
         let Some(start) = self.position(from) else { return Vec::new() };
-        let count = (through.0 + 1).saturating_sub(from.0) as usize;
-        let mut bytes = 0;
-        let within = |entry: &&Entry| {
-            let first = bytes == 0;
-            bytes += entry.bytes();
-            first || bytes <= bytes_max
-        };
-        self.entries.range(start..).take(count).take_while(within).cloned().collect()
+        let end = self.position_after(through).max(start);
+        let bytes_end = self.bytes_before(start).saturating_add(bytes_max as u64);
+        let fits = self.ends.partition_point(|&bytes| bytes <= bytes_end);
+        // One entry is always given.
+        let end = end.min(fits.max(start + 1));
+        self.entries.range(start..end).cloned().collect()
     }
 
     /// The bytes of the entries `from ..= through` that the log still has.
     pub(crate) fn bytes_between(&self, from: LogIndex, through: LogIndex) -> usize {
-        let Some(start) = self.position(from.max(self.first_index())) else { return 0 };
-        let entries = self.entries.range(start..);
-        entries.take_while(|entry| entry.index <= through).map(Entry::bytes).sum()
+        let start = self.position_after(LogIndex(from.0 - 1));
+        let end = self.position_after(through).max(start);
+        (self.bytes_before(end) - self.bytes_before(start)) as usize
+    }
+
+    /// How many entries the log has up to and including an index.
+    fn position_after(&self, index: LogIndex) -> usize {
+        let count = index.0.saturating_sub(self.snapshot.index.0) as usize;
+        count.min(self.entries.len())
+    }
+
+    /// The bytes of everything before a position.
+    fn bytes_before(&self, position: usize) -> u64 {
+        match position.checked_sub(1) {
+            Some(last) => self.ends[last],
+            None => self.compacted_bytes,
+        }
     }
 
     /// Adds an entry at the end.
@@ -123,13 +146,17 @@ impl Log {
         if matches!(entry.payload, Payload::Membership(_)) {
             self.memberships.push_back(entry.index);
         }
+        let before = self.ends.back().copied().unwrap_or(self.compacted_bytes);
+        self.ends.push_back(before + entry.bytes() as u64);
         self.entries.push_back(entry);
     }
 
     /// Drops an index and everything after it.
     pub(crate) fn truncate_from(&mut self, index: LogIndex) {
         assert!(index > self.snapshot.index, "a snapshot is never truncated");
-        self.entries.truncate((index.0 - self.first_index().0) as usize);
+        let kept = (index.0 - self.first_index().0) as usize;
+        self.entries.truncate(kept);
+        self.ends.truncate(kept);
         while self.memberships.pop_back_if(|at| *at >= index).is_some() {}
     }
 
@@ -138,9 +165,11 @@ impl Log {
         let mark = self.mark_at(index).expect("compaction ends inside the log");
         let count = (index.0 - self.snapshot.index.0) as usize;
         self.entries.drain(..count);
+        self.compacted_bytes = self.ends.drain(..count).next_back().unwrap_or(self.compacted_bytes);
         while self.memberships.pop_front_if(|at| *at <= index).is_some() {}
         if self.entries.capacity() > 4 * self.entries.len().max(64) {
             self.entries.shrink_to_fit();
+            self.ends.shrink_to_fit();
         }
         self.snapshot = mark;
     }

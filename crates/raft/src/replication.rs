@@ -97,7 +97,7 @@ impl Raft {
     ) -> bool {
         let commit = self.commit;
         let last = entries.last().map(|entry| entry.index);
-        let bytes = entries.iter().map(Entry::bytes).sum();
+        let bytes = last.map_or(0, |last| self.log.bytes_between(prev_index.next(), last));
         if let Some(progress) = self.progress.get_mut(&to) {
             progress.sent(last.map(|last| (last, bytes)), commit);
         }
@@ -310,7 +310,7 @@ impl Raft {
         let entries = self.log.slice(self.handed.next(), through, room);
         let last = entries.last().expect("the log holds what is not yet applied");
         self.handed = last.index;
-        self.unapplied_bytes += entries.iter().map(Entry::bytes).sum::<usize>();
+        self.unapplied_bytes += self.log.bytes_between(entries[0].index, last.index);
         self.output.committed = entries;
     }
 

@@ -293,11 +293,11 @@ impl World {
             node.machine.apply(&entry);
             self.checker.applied(id, &node.machine)?;
         }
-        let is_outdated = index > node.machine.applied;
+        // What was begun before the state was lost is not done.
+        let done = index.min(node.machine.applied);
         node.is_applying = false;
         self.apply_next(id);
-        // What was applied before the state was lost is not reported any more.
-        if is_outdated { Ok(()) } else { self.step(id, Input::Applied(index)).map(|_| ()) }
+        self.step(id, Input::Applied(done)).map(|_| ())
     }
 
     fn answer_read(&mut self, id: NodeId, state: ReadState) -> Checked {

@@ -163,9 +163,10 @@ impl World {
     /// A state machine is gone, or not to be trusted; one at a time, because the others must be able
     /// to rebuild it.
     fn lose_state(&mut self, id: NodeId) -> Checked {
-        let is_alone = |core: &Raft| core.membership().voters.len() < 2;
         let Some(core) = self.nodes[&id].core.as_ref() else { return Ok(()) };
-        if is_alone(core) || self.nodes.values().any(|node| node.is_state_lost) {
+        let members = core.membership();
+        let is_alone = members.is_joint() || members.voters.len() < 2;
+        if is_alone || self.nodes.values().any(|node| node.is_state_lost) {
             return Ok(());
         }
         self.tell(|| format!("n{id} loses its state machine"));
