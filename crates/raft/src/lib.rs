@@ -8,6 +8,7 @@
 //!              ▼      ▼        ▼         ▼          ▼         ▼        ▼
 //!            ┌──────────────────────────────────────────────────────────┐
 //!            │ Raft::step      election · replication · read · snapshot  │
+//!            │                 reconfiguration · transfer · quiescence   │
 //!            │                 log (retained entries) · progress · quorum│
 //!            └──────────────────────────────────────────────────────────┘
 //!              │       │         │           │             │         │
@@ -28,10 +29,27 @@
 //!    own log, save for a snapshot that was installed.
 //! 3. After a restart give back what was durable as [`Restored`].
 //! 4. Move snapshot data itself; see [`Output::send_snapshot`] and [`Output::install_snapshot`].
+//! 5. With [`Config::quiesce_after_ticks`], watch whole nodes and step [`Input::NodeDown`] and
+//!    [`Input::NodeUp`]: followers of a silent leader do not notice by themselves that it died.
+//! 6. With [`Config::lease`], step [`Input::Now`] before other inputs, with a time that was read
+//!    after they had arrived, from a clock that keeps the promise of [`Lease`].
 //!
 //! Messages may be lost, duplicated, delayed and reordered; no input that a network can produce
-//! panics. A violated invariant of the protocol itself panics, because serving on would serve wrong
-//! data.
+//! panics. Hints about nodes may be late or wrong. A violated invariant of the protocol itself
+//! panics, because serving on would serve wrong data.
+//!
+//! # What is where
+//!
+//! | module | rules of the paper |
+//! | --- | --- |
+//! | `election` | terms, votes, pre-vote, check-quorum (§5.2, §5.4.1; dissertation 6.2, 9.6) |
+//! | `replication`, `progress` | appends, their answers and limits, the commit rule (§5.3, §5.4.2) |
+//! | `membership`, `reconfiguration`, `quorum` | learners and joint consensus (§6; dissertation 4) |
+//! | `transfer` | handing leadership over, and leaving it (dissertation 3.10, 4.2.2) |
+//! | `read`, `lease` | linearizable reads by rounds, or by leases (§8; dissertation 6.4) |
+//! | `snapshot`, `log` | compaction, installing, rebuilding a lost state (§7) |
+//! | `persistence` | nothing is promised before it is durable (figure 2) |
+//! | `quiescence` | silence of idle groups; not in the paper |
 //!
 //! Sections cited as "§5.2" are those of *In Search of an Understandable Consensus Algorithm
 //! (Extended Version)*, Ongaro and Ousterhout; those cited as "dissertation" are of *Consensus:
