@@ -33,11 +33,13 @@ impl Raft {
             return;
         }
         self.restart_election_timer();
-        let leader = self.leader.take();
+        self.leader = None;
         if self.may_campaign() {
             self.campaign_now();
-        } else if let Some(leader) = leader {
-            self.send(leader, Body::Awake);
+        } else if self.log.membership().contains(self.config.id) {
+            for peer in self.peers_that_vote() {
+                self.send(peer, Body::Awake);
+            }
         }
     }
 

@@ -111,8 +111,9 @@ pub enum Body {
         /// The last index of the leader's log.
         last: LogIndex,
     },
-    /// The follower is not silent, and the leader should not be: the answer to [`Body::Quiesce`] of
-    /// one that cannot fall silent, and what one says that waits for the leader in vain.
+    /// The sender is not silent, and a leader should not be: the answer to [`Body::Quiesce`] of one
+    /// that cannot fall silent, and what one says that waits for a leader in vain but cannot stand
+    /// for election.
     Awake,
     /// The follower's log is whole but its state machine is lost: it needs a snapshot even though it
     /// needs no entries.

@@ -121,7 +121,7 @@ impl Raft {
         let is_news = match body {
             Body::Quiesce { .. } => false,
             // Servers that were removed and do not know it ask for ever.
-            Body::RequestPreVote { .. } | Body::RequestVote { .. } => {
+            Body::RequestPreVote { .. } | Body::RequestVote { .. } | Body::Awake => {
                 self.log.membership().contains(from)
             }
             // Answers to what was said before the silence.

@@ -208,6 +208,20 @@ fn a_learner_that_missed_the_word_asks_too() {
 }
 
 #[test]
+fn a_learner_that_restarts_finds_the_leader() {
+    let mut cluster = cluster(3);
+    cluster.start_empty(node(4));
+    cluster.change(node(1), cluster::learn(&[4])).expect("a change");
+    cluster.ticks(AFTER_TICKS + 6);
+    assert_eq!(quiet_nodes(&cluster), [1, 2, 3, 4]);
+    cluster.crash(node(4));
+    cluster.start(node(4));
+    cluster.ticks(5 * ELECTION_TICKS);
+    assert_eq!(cluster.cores[&node(4)].leader(), Some(node(1)));
+    assert_eq!(quiet_nodes(&cluster), [1, 2, 3, 4]);
+}
+
+#[test]
 fn a_follower_that_lacks_something_answers_and_wakes_the_leader() {
     let mut cluster = cluster(3);
     cluster.isolate(node(3));

@@ -6,7 +6,7 @@ use onefold_simulator::{
 };
 
 /// Within so many seeds each bug must be found.
-const SEEDS_TO_FIND_A_BUG: u64 = 200;
+const SEEDS_TO_FIND_A_BUG: u64 = 2000;
 
 #[test]
 fn every_bug_put_in_on_purpose_is_found() {

@@ -105,6 +105,8 @@ branches! {
     LedWithoutState = "led without a state",
     /// A lost state was rebuilt.
     StateRebuilt = "lost state rebuilt",
+    /// A process stood still.
+    Paused = "process paused",
     /// The driver stepped several inputs before it took the output.
     Batched = "inputs batched",
 }

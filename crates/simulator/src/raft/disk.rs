@@ -23,6 +23,8 @@ pub(crate) struct Disk {
     pub(crate) entries: VecDeque<Entry>,
     pending: VecDeque<Persist>,
     previous_hard_state: HardState,
+    /// The mark that the node was given when it was new.
+    founded: SnapshotMark,
     sabotage: Option<Sabotage>,
 }
 
@@ -30,6 +32,7 @@ impl Disk {
     pub(crate) fn new(mark: SnapshotMark, sabotage: Option<Sabotage>) -> Self {
         Self {
             hard_state: HardState::default(),
+            founded: mark.clone(),
             mark,
             entries: VecDeque::new(),
             pending: VecDeque::new(),
@@ -71,6 +74,7 @@ impl Disk {
             Some(Sabotage::LoseTail) => {
                 self.entries.pop_back();
             }
+            Some(Sabotage::WipeMember) => *self = Self::new(self.founded.clone(), self.sabotage),
             _ => {}
         }
         CrashOutcome { kept, lost: unfinished - kept }

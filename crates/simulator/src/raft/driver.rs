@@ -30,6 +30,8 @@ pub(super) struct Node {
     /// Virtual time between two ticks of its clock.
     pub(super) tick: u64,
     pub(super) clock: Clock,
+    /// Until when its process does nothing, as if the machine under it were suspended.
+    pub(super) paused_until: u64,
     /// In which life the others are, and whether they are up, as far as it was told.
     pub(super) told: BTreeMap<NodeId, (Life, bool)>,
     /// Whether its state machine was lost and is not rebuilt.
@@ -61,6 +63,7 @@ impl Node {
             machine: Machine::default(),
             tick: super::plan::TICK,
             clock,
+            paused_until: 0,
             told: BTreeMap::new(),
             is_state_lost: false,
             is_writing: false,
@@ -97,13 +100,19 @@ impl World {
     /// that batches, with a later step.
     pub(super) fn step(&mut self, id: NodeId, input: Input) -> Result<Option<Stepped>, Violation> {
         let node = self.nodes.get_mut(&id).expect("a node of this world");
-        let Some(core) = node.core.as_mut() else { return Ok(None) };
+        let Some(core) = node.core.as_mut().filter(|_| node.paused_until <= self.now) else {
+            return Ok(None);
+        };
         let role_before = (core.role(), core.term());
         let was_quiet = core.is_quiet();
-        core.step(Input::Now(node.clock.micros(self.now))).map_err(|error| Violation {
-            invariant: "inputs are well-formed",
-            detail: error.to_string(),
-        })?;
+        let is_told_time =
+            self.sabotage != Some(Sabotage::StopLeaderClock) || role_before.0 != Role::Leader;
+        if is_told_time {
+            core.step(Input::Now(node.clock.micros(self.now))).map_err(|error| Violation {
+                invariant: "inputs are well-formed",
+                detail: error.to_string(),
+            })?;
+        }
         let is_applied = matches!(input, Input::Applied(_));
         let stepped = core.step(input);
         let role = (core.role(), core.term());

@@ -39,6 +39,26 @@ pub(crate) enum Event {
     Fault,
 }
 
+impl Event {
+    /// The node whose running process this happens to.
+    pub(crate) fn process(&self) -> Option<NodeId> {
+        match self {
+            Self::Tick { node, .. }
+            | Self::Written { node, .. }
+            | Self::Applied { node, .. }
+            | Self::SnapshotSent { node, .. }
+            | Self::Installed { node, .. }
+            | Self::Hint { node, .. }
+            | Self::Deliver { to: node, .. } => Some(*node),
+            Self::SnapshotArrives { .. }
+            | Self::Restart { .. }
+            | Self::Ambush { .. }
+            | Self::Client
+            | Self::Fault => None,
+        }
+    }
+}
+
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -4,7 +4,8 @@ use onefold_raft::{Body, Input, Message, Raft};
 use onefold_types::{LogIndex, NodeId};
 
 use super::{
-    checker::Checked, coverage::Branch, driver::Node, event::Event, plan::TICK, world::World,
+    checker::Checked, coverage::Branch, driver::Node, event::Event, machine::Machine, plan::TICK,
+    sabotage::Sabotage, world::World,
 };
 
 impl World {
@@ -44,7 +45,8 @@ impl World {
                 self.coverage.hit(Branch::AllDown);
             }
             89..92 => self.stall_disk(victim),
-            92..97 => self.usurp(&ids, anyone)?,
+            92..95 => self.usurp(&ids, anyone)?,
+            95..98 => self.pause(victim),
             _ => self.skew_clock(victim),
         }
         Ok(())
@@ -126,6 +128,14 @@ impl World {
         node.disk_stalled_until = self.now + stall;
     }
 
+    /// A process stands still: no ticks, no messages; its clock goes on.
+    fn pause(&mut self, id: NodeId) {
+        let pause = TICK * self.random.within(2..=60);
+        self.tell(|| format!("n{id} stands still for {pause}"));
+        self.coverage.hit(Branch::Paused);
+        self.nodes.get_mut(&id).expect("a node of this world").paused_until = self.now + pause;
+    }
+
     fn skew_clock(&mut self, id: NodeId) {
         let tick = self.random.within(TICK * 7 / 10..=TICK * 13 / 10);
         self.tell(|| format!("n{id} ticks every {tick}"));
@@ -152,7 +162,12 @@ impl World {
         if outcome.lost > 0 && outcome.kept > 0 {
             self.coverage.hit(Branch::CrashKeptPrefix);
         }
-        self.crash_machine(id);
+        if self.sabotage == Some(Sabotage::WipeMember) {
+            let node = self.nodes.get_mut(&id).expect("a node of this world");
+            node.machine = Machine::default();
+        } else {
+            self.crash_machine(id);
+        }
         let node = self.nodes.get_mut(&id).expect("a node of this world");
         forget_memory(node);
         self.schedule(down, Event::Restart { node: id, life });
@@ -204,6 +219,7 @@ fn forget_memory(node: &mut Node) {
     node.applying.clear();
     node.reads.clear();
     node.installing = None;
+    node.paused_until = 0;
     node.is_writing = false;
     node.disk_stalled_until = 0;
     node.is_applying = false;

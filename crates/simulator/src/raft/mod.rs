@@ -5,7 +5,7 @@
 //! | network | lose, duplicate, delay and reorder messages; cut the group in two, cut off one node, cut one direction only |
 //! | disk | take its time, stall for long; on a crash lose every write that was not reported durable, or keep any prefix of them |
 //! | state machine | on a crash fall back to any state since its last sync; lose all of it; install a snapshot whose mark the log does not have yet |
-//! | node | crash, restart, all at once; tick faster or slower than others; step several inputs before it takes the output |
+//! | node | crash, restart, all at once; stand still; tick faster or slower than others; step several inputs before it takes the output |
 //! | driver | compact at any applied index; fail to deliver snapshots; lose staged ones |
 //! | liveness | tell nodes that others are down or up: late, never, or wrongly |
 //! | clocks | show anything, and run at different rates within the drift that leases allow for |

@@ -72,7 +72,7 @@ impl Plan {
         let (hint_loss, wrong_hints) = (calm_or(500), calm_or(200));
         let (changes, pauses) = (calm_or(150), calm_or(100));
         let state_losses = if random.chance(700) { 0 } else { random.within(0..=150) };
-        let has_lease = random.chance(350);
+        let has_lease = random.chance(450);
         let lease = has_lease.then(|| Lease {
             micros: random.pick(&[30_000, 80_000, 150_000, 300_000]),
             drift_ppm: random.pick(&[0, 1_000, 100_000, 400_000]),

@@ -25,11 +25,16 @@ pub enum Sabotage {
     ForgetInstalled,
     /// The network lets every acknowledgement claim one entry more than the follower has.
     InflateAcknowledgement,
+    /// A crash wipes a node's disk and it comes back under its old id: it has forgotten what it
+    /// promised.
+    WipeMember,
+    /// The driver does not tell a leader the time, so its lease does not end.
+    StopLeaderClock,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::AckBeforeDurable,
         Self::LoseHardState,
         Self::LoseVote,
@@ -40,5 +45,7 @@ impl Sabotage {
         Self::MislabelSnapshot,
         Self::ForgetInstalled,
         Self::InflateAcknowledgement,
+        Self::WipeMember,
+        Self::StopLeaderClock,
     ];
 }

@@ -129,6 +129,11 @@ impl World {
     }
 
     fn happen(&mut self, event: Event) -> Checked {
+        let paused_until = event.process().map_or(0, |id| self.nodes[&id].paused_until);
+        if paused_until > self.now {
+            self.schedule_at(paused_until, event);
+            return Ok(());
+        }
         match event {
             Event::Tick { node, life } if self.nodes[&node].lives(life) => {
                 self.schedule(self.nodes[&node].tick, Event::Tick { node, life });
@@ -232,6 +237,14 @@ impl World {
         leaders.max().map(|(_, id)| id)
     }
 
+    /// A node that believes to lead while another leads a later term: clients may believe it too.
+    fn deposed_leader(&self) -> Option<NodeId> {
+        let leads =
+            |node: &&Node| node.core.as_ref().is_some_and(|core| core.role() == Role::Leader);
+        let leader = self.leader();
+        self.nodes.values().filter(leads).map(|node| node.id).find(|&id| Some(id) != leader)
+    }
+
     fn count_stranger(&mut self, from: NodeId, to: NodeId, message: &Message) {
         let is_campaign = matches!(message.body, Body::RequestPreVote { .. });
         let core = self.nodes[&to].core.as_ref();
@@ -243,8 +256,9 @@ impl World {
     fn client_acts(&mut self) -> Checked {
         let ids = self.ids();
         let anyone = self.random.pick(&ids);
-        let id = match self.leader() {
-            Some(leader) if self.random.chance(850) => leader,
+        let id = match (self.leader(), self.deposed_leader()) {
+            (_, Some(deposed)) if self.random.chance(700) => deposed,
+            (Some(leader), _) if self.random.chance(850) => leader,
             _ => anyone,
         };
         if self.random.chance(self.plan.changes) {
@@ -337,6 +351,7 @@ impl World {
         for id in self.ids() {
             let node = self.nodes.get_mut(&id).expect("a node of this world");
             node.tick = super::plan::TICK;
+            node.paused_until = 0;
             self.start(id)?;
         }
         self.tell(|| "everything is healed, and all nodes run".into());
