@@ -37,7 +37,8 @@ impl Log {
     }
 
     pub(crate) fn fingerprint(&self, to: &mut Fingerprint<'_>) {
-        let Self { snapshot, entries, memberships: _ } = self;
+        // The rest follows from these.
+        let Self { snapshot, entries, ends: _, compacted_bytes: _, memberships: _ } = self;
         to.mark(snapshot);
         to.each(entries.iter(), Fingerprint::entry);
     }
