@@ -27,10 +27,26 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// Longest wait for an answer of a node that should be well.
 const CALL_MAX: Duration = Duration::from_secs(15);
 
+/// What the nodes host, and how.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    /// Groups, each on all nodes.
+    pub(crate) groups: u64,
+    /// Whether idle groups fall silent, as they do by default.
+    pub(crate) quiesce: bool,
+}
+
+impl Shape {
+    /// As by default.
+    pub(crate) fn of_groups(groups: u64) -> Self {
+        Self { groups, quiesce: true }
+    }
+}
+
 /// Three nodes and everything about them; dropping it stops them and removes their data.
 pub(crate) struct Cluster {
     folder: TempDir,
-    groups: u64,
+    shape: Shape,
     addresses: Vec<String>,
     nodes: Vec<Option<Child>>,
     peers: Peers,
@@ -46,7 +62,7 @@ pub(crate) struct Sample {
 
 impl Cluster {
     /// Starts the nodes below a folder and waits until every node knows a leader of every group.
-    pub(crate) async fn start(below: &Path, groups: u64) -> Result<Self> {
+    pub(crate) async fn start(below: &Path, shape: Shape) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("onefold-bench-").tempdir_in(below)?;
         let addresses = free_addresses(NODES)?;
         let identity = Arc::new(IdentityCell::new(Identity::CLIENT));
@@ -55,7 +71,7 @@ impl Cluster {
             peers.set_address(id, address.clone());
         }
         let nodes = (0..NODES).map(|_| None).collect();
-        let mut cluster = Self { folder, groups, addresses, nodes, peers };
+        let mut cluster = Self { folder, shape, addresses, nodes, peers };
         for at in 0..NODES {
             cluster.start_node(at)?;
         }
@@ -72,9 +88,14 @@ impl Cluster {
     pub(crate) fn start_node(&mut self, at: usize) -> Result<()> {
         let folder = self.folder.path().join(format!("node-{}", at + 1));
         std::fs::create_dir_all(&folder)?;
-        let child = Command::new(own_program()?)
-            .args(["node", "--id", &(at + 1).to_string()])
-            .args(["--groups", &self.groups.to_string()])
+        let mut command = Command::new(own_program()?);
+        command.arg("node");
+        if !self.shape.quiesce {
+            command.arg("--no-quiesce");
+        }
+        let child = command
+            .args(["--id", &(at + 1).to_string()])
+            .args(["--groups", &self.shape.groups.to_string()])
             .args(["--addresses", &self.addresses.join(",")])
             .arg("--folder")
             .arg(&folder)
@@ -113,7 +134,7 @@ impl Cluster {
             let mut is_settled = true;
             for at in 0..NODES {
                 let report = self.report(at).await;
-                is_settled &= report.is_ok_and(|report| report.settled == self.groups);
+                is_settled &= report.is_ok_and(|report| report.settled == self.shape.groups);
             }
             if is_settled {
                 return Ok(());

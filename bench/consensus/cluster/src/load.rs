@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::machine::KEY_BYTES;
 
-/// Keys that the commands write.
+/// Keys that the commands of a closed loop write.
 const KEYS: u64 = 100_000;
 
 /// What a run of clients saw.
@@ -55,18 +55,20 @@ impl Outcome {
 pub(crate) struct Commands {
     random: SmallRng,
     bytes: usize,
+    keys: u64,
 }
 
 impl Commands {
-    pub(crate) fn new(client: u64, bytes: usize) -> Self {
-        Self { random: SmallRng::seed_from_u64(client), bytes: bytes.max(KEY_BYTES) }
+    /// Of so many bytes, under so many keys.
+    pub(crate) fn new(client: u64, bytes: usize, keys: u64) -> Self {
+        Self { random: SmallRng::seed_from_u64(client), bytes: bytes.max(KEY_BYTES), keys }
     }
 
     /// Incompressible bytes under one of the keys.
     pub(crate) fn next(&mut self) -> Bytes {
         let mut command = vec![0; self.bytes];
         self.random.fill(command.as_mut_slice());
-        let key = self.random.random_range(0..KEYS);
+        let key = self.random.random_range(0..self.keys);
         command[..KEY_BYTES].copy_from_slice(&key.to_be_bytes());
         command.into()
     }
@@ -85,7 +87,7 @@ where
 {
     let start = Instant::now();
     let client = async |number: usize| {
-        let mut commands = Commands::new(number as u64, bytes);
+        let mut commands = Commands::new(number as u64, bytes, KEYS);
         let (mut micros, mut failed) = (Vec::new(), 0);
         while start.elapsed() < duration {
             let command = commands.next();

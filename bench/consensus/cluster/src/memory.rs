@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::Args;
 use tokio::time::sleep;
 
-use crate::cluster::{Cluster, NODES};
+use crate::cluster::{Cluster, NODES, Shape};
 use crate::load::Commands;
 use crate::process::{mib, resident_bytes};
 
@@ -31,6 +31,8 @@ pub(crate) struct Arguments {
     data_dir: PathBuf,
 }
 
+/// Keys that the commands write: few, so that the table's own memory soon stops to grow.
+const KEYS: u64 = 10_000;
 /// Proposers that share the rate.
 const WRITERS: u64 = 64;
 /// Columns of the plot.
@@ -59,12 +61,14 @@ struct Point {
     second: u64,
     phase: Phase,
     resident: Vec<u64>,
+    /// Applied entries that the leader keeps for followers.
+    retained: u64,
     written: u64,
     lag: u64,
 }
 
 pub(crate) async fn run(arguments: Arguments) -> Result<()> {
-    let mut cluster = Cluster::start(&arguments.data_dir, 1).await?;
+    let mut cluster = Cluster::start(&arguments.data_dir, Shape::of_groups(1)).await?;
     let leader = cluster.leader().await?;
     let follower = (leader + 1) % NODES;
     println!(
@@ -110,7 +114,7 @@ async fn write(
 ) -> u64 {
     let pause = Duration::from_secs_f64(WRITERS as f64 / arguments.rate as f64);
     let writer = async |number| {
-        let mut commands = Commands::new(number, arguments.bytes);
+        let mut commands = Commands::new(number, arguments.bytes, KEYS);
         let mut done = 0;
         let mut next = start.elapsed();
         while start.elapsed() < end {
@@ -157,6 +161,7 @@ async fn watch(
             second: start.elapsed().as_secs(),
             phase,
             resident,
+            retained: at_leader.retained_bytes,
             written: at_leader.last,
             lag: if applied == 0 { 0 } else { at_leader.applied.saturating_sub(applied) },
         });
@@ -166,17 +171,18 @@ async fn watch(
 
 fn csv(points: &[Point]) -> String {
     let mut text =
-        "second,phase,rss_mib_1,rss_mib_2,rss_mib_3,leader_last_index,follower_lag\n".to_owned();
+        "second,phase,rss_mib_1,rss_mib_2,rss_mib_3,leader_retained_mib,leader_last_index,follower_lag\n".to_owned();
     for point in points {
         let resident: Vec<String> =
             point.resident.iter().map(|&bytes| format!("{:.1}", mib(bytes))).collect();
         // Writing to a string does not fail.
         let _ = writeln!(
             text,
-            "{},{:?},{},{},{}",
+            "{},{:?},{},{:.1},{},{}",
             point.second,
             point.phase,
             resident.join(","),
+            mib(point.retained),
             point.written,
             point.lag
         );
@@ -187,17 +193,22 @@ fn csv(points: &[Point]) -> String {
 /// The leader's memory, one line for each few seconds.
 fn plot(points: &[Point], leader: usize) -> String {
     let most = points.iter().map(|point| point.resident[leader]).max().unwrap_or(1).max(1);
-    let mut text = format!("leader's RSS (full width: {:.0} MiB)\n", mib(most));
+    let mut text =
+        "leader's resident memory (#), and of it what it keeps of the log for followers (=)\n"
+            .to_owned();
     for point in points.iter().step_by((points.len() / 40).max(1)) {
         let bytes = point.resident[leader];
-        let columns = (bytes as f64 / most as f64 * PLOT_COLUMNS as f64) as usize;
+        let columns = |bytes: u64| (bytes as f64 / most as f64 * PLOT_COLUMNS as f64) as usize;
+        let (all, kept) = (columns(bytes), columns(point.retained));
         let phase = format!("{:?}", point.phase);
         let _ = writeln!(
             text,
-            "{:>5} s {phase:<7} {:>6.0} MiB {}",
+            "{:>5} s {phase:<7} {:>5.0} MiB {:>5.1} MiB {}{}",
             point.second,
             mib(bytes),
-            "#".repeat(columns)
+            mib(point.retained),
+            "=".repeat(kept),
+            "#".repeat(all.saturating_sub(kept))
         );
     }
     text

@@ -56,6 +56,10 @@ pub(crate) struct NodeReport {
     pub(crate) applied: u64,
     /// The first group's last index.
     pub(crate) last: u64,
+    /// Of these, how many are silent.
+    pub(crate) quiet: u64,
+    /// Bytes of applied entries kept for slow followers.
+    pub(crate) retained_bytes: u64,
     /// Syncs of the log.
     pub(crate) fsyncs: u64,
     /// Appends that became durable.

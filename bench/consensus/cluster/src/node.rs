@@ -39,6 +39,9 @@ pub(crate) struct Arguments {
     /// Groups to host, numbered from 1.
     #[arg(long)]
     groups: u64,
+    /// Never let idle groups fall silent.
+    #[arg(long)]
+    no_quiesce: bool,
 }
 
 /// Runs until standard input is closed, so that no node outlives the program that started it.
@@ -63,7 +66,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
         Formation::Founders((1..=arguments.addresses.len() as u64).map(NodeId).collect());
     let spec = |number| GroupSpec::new(GroupId(number), founders.clone(), Box::new(Puts));
     let groups: Vec<GroupSpec> = (1..=arguments.groups).map(spec).collect();
-    let config = HostConfig::new(id);
+    let config = HostConfig { quiesce: !arguments.no_quiesce, ..HostConfig::new(id) };
     let host = Host::start(config, log.clone(), recovered, table, peers, groups)?;
     let mut router = Router::default();
     host.register(&mut router);
@@ -121,6 +124,7 @@ fn failed(message: &str) -> RemoteError {
 
 fn report(host: &Host, log: &Log) -> NodeReport {
     let log = log.status();
+    let metrics = host.metrics().node;
     let groups = host.status();
     let first = groups.first();
     NodeReport {
@@ -130,6 +134,8 @@ fn report(host: &Host, log: &Log) -> NodeReport {
         first_leader: first.and_then(|group| group.leader).map_or(0, |leader| leader.0),
         applied: first.map_or(0, |group| group.applied.0),
         last: first.map_or(0, |group| group.last.0),
+        quiet: metrics.groups_quiet,
+        retained_bytes: metrics.retained_bytes,
         fsyncs: log.fsyncs,
         appends: log.appends,
         written_bytes: log.written_bytes,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Args;
 
-use crate::cluster::{Cluster, Sample};
+use crate::cluster::{Cluster, Sample, Shape};
 use crate::disk;
 use crate::load::{Outcome, closed_loop};
 use crate::methods::DriveRequest;
@@ -34,7 +34,7 @@ pub(crate) struct Arguments {
 const DISK_DURATION: Duration = Duration::from_secs(2);
 
 pub(crate) async fn run(arguments: Arguments) -> Result<()> {
-    let cluster = Cluster::start(&arguments.data_dir, 1).await?;
+    let cluster = Cluster::start(&arguments.data_dir, Shape::of_groups(1)).await?;
     println!(
         "three processes, one group, {} bytes a command, {} s a run; client in a fourth process \
          (\"calls\") or in the leader's (\"local\")",
