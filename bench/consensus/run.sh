@@ -2,7 +2,7 @@
 # Measures the consensus layer: builds what is needed, runs the named programs (all by default) one
 # after the other, and keeps what they print in bench/results/.
 #
-#   bench/consensus/run.sh [core|proposals|idle|leader-kill|memory|all]...
+#   bench/consensus/run.sh [core|proposals|puts|idle|leader-kill|memory|all]...
 #
 # BENCH_DATA_DIR   folder on the disk to measure (default: the system's folder for temporary files)
 # BENCH_RESULTS    where results go (default: bench/results)
@@ -66,17 +66,17 @@ etcd_program() {
   command -v etcd || true
 }
 
-leader_kill() {
+# One of the programs that run the product itself, with etcd beside it where there is one.
+with_etcd() {
+  local name=$1 onefold=${BENCH_ONEFOLD:-} etcd
   build onefold-bench-cluster
-  local onefold=${BENCH_ONEFOLD:-}
   if [ -z "$onefold" ]; then
     (cd "$root" && cargo build --release --quiet -p onefold-cli)
     onefold=$(cd "$root" && target)/release/onefold
   fi
-  local etcd
   etcd=$(etcd_program)
   note="peer: ${etcd:+$("$etcd" --version | head -1)}" \
-    record leader-kill "$(target)/release/onefold-bench-cluster" leader-kill --data-dir "$data" \
+    record "$name" "$(target)/release/onefold-bench-cluster" "$name" --data-dir "$data" \
     --onefold "$onefold" ${etcd:+--etcd "$etcd"} $extra
 }
 
@@ -90,8 +90,8 @@ memory() {
 for name; do
   case $name in
     core | proposals | idle | memory) "$name" ;;
-    leader-kill) leader_kill ;;
-    all) core; proposals; idle; leader_kill; memory ;;
-    *) echo "unknown: $name; one of core, proposals, idle, leader-kill, memory, all" >&2; exit 2 ;;
+    puts | leader-kill) with_etcd "$name" ;;
+    all) core; proposals; with_etcd puts; idle; with_etcd leader-kill; memory ;;
+    *) echo "unknown: $name; one of core, proposals, puts, idle, leader-kill, memory, all" >&2; exit 2 ;;
   esac
 done

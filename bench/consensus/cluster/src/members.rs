@@ -11,6 +11,7 @@ use tokio::time::sleep;
 
 use crate::cluster::{NODES, free_addresses};
 use crate::etcd_client::{EtcdClient, MemberStatus};
+use crate::process;
 
 /// Longest wait for a cluster or a member to be ready.
 const READY_MAX: Duration = Duration::from_secs(120);
@@ -128,6 +129,11 @@ impl Members {
             child.wait()?;
         }
         Ok(())
+    }
+
+    /// CPU time of all running members together.
+    pub(crate) fn cpu_time(&self) -> Result<Duration> {
+        self.processes.iter().flatten().map(|child| process::cpu_time(child.id())).sum()
     }
 
     async fn statuses(&self) -> Vec<Option<MemberStatus>> {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::Args;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::cluster::{Cluster, NODES, Shape};
 use crate::load::Commands;
@@ -139,24 +139,27 @@ async fn watch(
     let second = Duration::from_secs(1);
     let mut points = Vec::new();
     while start.elapsed() < end {
+        let mut applied = 0;
         if phase == Phase::Slow {
             cluster.freeze_node(follower, false)?;
-            sleep(second / SLOW_PARTS).await;
+            let awake = second / SLOW_PARTS;
+            let asked = async { timeout(awake, cluster.report(follower)).await };
+            let (answer, ()) = tokio::join!(asked, sleep(awake));
+            if let Ok(Ok(report)) = answer {
+                applied = report.applied;
+            }
             cluster.freeze_node(follower, true)?;
-            sleep(second - second / SLOW_PARTS).await;
+            sleep(second - awake).await;
         } else {
             sleep(second).await;
         }
         let at_leader = cluster.report(leader).await?;
         let pids = (0..NODES).map(|at| cluster.pid(at));
         let resident = pids.map(|pid| pid.map_or(Ok(0), resident_bytes)).collect::<Result<_>>()?;
-        let applied = match phase {
-            Phase::Whole | Phase::Behind | Phase::Healed => {
-                // While it starts it does not answer; then it counts as having nothing.
-                cluster.report(follower).await.map_or(0, |report| report.applied)
-            }
-            Phase::Dead | Phase::Slow => 0,
-        };
+        if matches!(phase, Phase::Whole | Phase::Behind | Phase::Healed) {
+            // While it starts it does not answer; then it counts as having nothing.
+            applied = cluster.report(follower).await.map_or(0, |report| report.applied);
+        }
         points.push(Point {
             second: start.elapsed().as_secs(),
             phase,
