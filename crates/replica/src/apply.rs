@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use crate::core::{Core, GroupCell};
 use crate::inbox::Event;
-use crate::state::GroupState;
+use crate::state::{Applied, Checkpoint, GroupState};
 use crate::{HostError, ProposeError};
 
 /// One group's state on its apply thread, and those who see it from others.
@@ -37,6 +37,8 @@ pub(crate) enum Work {
     Apply { group: GroupId, entries: Vec<Entry>, waiters: Vec<Waiter> },
     /// Replace the state by the staged snapshot.
     Install { group: GroupId, mark: SnapshotMark },
+    /// Give the state up, since it is wrong. Nothing is to be applied until a snapshot is installed.
+    Discard { group: GroupId },
 }
 
 /// What one group has to apply.
@@ -78,6 +80,13 @@ pub(crate) fn run(
                     }
                     core.inbox.report(install(core, replica, mark)?);
                 }
+                Work::Discard { group } => {
+                    // What waits would be answered out of a wrong state.
+                    if let Some(backlog) = backlogs.remove(&group) {
+                        give_up(group, backlog);
+                    }
+                    discard(core, hosted(&mut replicas, group))?;
+                }
             }
         }
         // One round each, so that a busy group does not starve the others of the thread.
@@ -94,10 +103,10 @@ fn hosted(replicas: &mut BTreeMap<GroupId, Replica>, group: GroupId) -> &mut Rep
 
 fn round(core: &Core, replica: &mut Replica, backlog: &mut Backlog) -> Result<(), HostError> {
     let bytes_max = core.config.limits.apply_round_bytes_max;
-    let applied = replica.state.apply(&mut backlog.entries, bytes_max)?;
+    let mut applied = replica.state.apply(&mut backlog.entries, bytes_max)?;
     // Readers and watchers may see it before its proposers have their answers.
     replica.cell.applied.send_replace(applied.index);
-    for (index, answer) in applied.answers {
+    for (index, answer) in std::mem::take(&mut applied.answers) {
         // Waiters whose index has passed are those of this index: the log has one entry there.
         if let Some(waiter) = backlog.waiters.pop_front_if(|waiter| waiter.index <= index) {
             assert_eq!(waiter.index, index, "every entry that is waited for is answered");
@@ -106,7 +115,25 @@ fn round(core: &Core, replica: &mut Replica, backlog: &mut Backlog) -> Result<()
         }
     }
     let (group, index) = (replica.cell.id, applied.index);
-    core.inbox.report(Event::Applied { group, index, bytes: applied.bytes });
+    let Applied { hash, bytes, checkpoints, .. } = applied;
+    let last = Checkpoint { index, hash };
+    core.inbox.report(Event::Applied { group, bytes, last, checkpoints });
+    Ok(())
+}
+
+fn give_up(group: GroupId, backlog: Backlog) {
+    for waiter in backlog.waiters {
+        let reason = "this replica's state was found to be wrong".to_owned();
+        let _ = waiter.reply.send(Err(ProposeError::Unknown { group, reason }));
+    }
+}
+
+/// Gives the state up, durably: whatever happens, it is never served again.
+fn discard(core: &Core, replica: &mut Replica) -> Result<(), HostError> {
+    let group = replica.cell.id;
+    let wrong = replica.state.discard()?;
+    replica.cell.applied.send_replace(replica.state.applied());
+    core.chores.wipe(group, wrong);
     Ok(())
 }
 

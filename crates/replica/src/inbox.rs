@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use crate::change::ChangeStep;
 use crate::liveness::Beat;
 use crate::metrics::NodeCounters;
+use crate::state::Checkpoint;
 use crate::{ChangeError, Limits, ProposeError, ReadError, TransferError};
 
 /// Most nodes whose beats wait.
@@ -40,8 +41,8 @@ pub(crate) struct Read {
 pub(crate) enum Event {
     /// One append to the log is durable.
     Persisted(Vec<(GroupId, PersistSequence)>),
-    /// An apply round is done.
-    Applied { group: GroupId, index: LogIndex, bytes: usize },
+    /// An apply round is done: up to `last`, through some checkpoints, oldest first.
+    Applied { group: GroupId, bytes: usize, last: Checkpoint, checkpoints: Vec<Checkpoint> },
     /// A staged snapshot now is the state.
     SnapshotInstalled { group: GroupId, mark: SnapshotMark },
     /// There was no such staged snapshot.
@@ -257,8 +258,9 @@ mod tests {
         assert!(inbox.deliver(NodeId(2), Bytes::new()));
         assert!(!inbox.deliver(NodeId(2), Bytes::new()));
         for index in 0..100 {
-            let index = LogIndex(index);
-            inbox.report(Event::Applied { group: GroupId::KV, index, bytes: 0 });
+            let last = Checkpoint { index: LogIndex(index), ..Checkpoint::default() };
+            let checkpoints = Vec::new();
+            inbox.report(Event::Applied { group: GroupId::KV, bytes: 0, last, checkpoints });
         }
         let round = inbox.take(Instant::now());
         assert_eq!((round.frames.len(), round.events.len()), (1, 100));

@@ -168,8 +168,8 @@ impl Driver {
                     self.at(group).step(Input::Persisted(sequence))?;
                 }
             }
-            Event::Applied { group, index, bytes } => {
-                self.retaining(group, |driven| driven.applied(index, bytes))?;
+            Event::Applied { group, bytes, last, .. } => {
+                self.retaining(group, |driven| driven.applied(last.index, bytes))?;
                 self.sync_table_if_due(group);
             }
             Event::SnapshotInstalled { group, mark } => {
