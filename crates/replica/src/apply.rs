@@ -150,5 +150,6 @@ fn install(core: &Core, replica: &mut Replica, mark: SnapshotMark) -> Result<Eve
     core.chores.wipe(group, replaced);
     replica.cell.applied.send_replace(mark.index);
     tracing::info!(%group, index = %mark.index, "installed a snapshot");
-    Ok(Event::SnapshotInstalled { group, mark })
+    let hash = replica.state.hash();
+    Ok(Event::SnapshotInstalled { group, mark, hash })
 }

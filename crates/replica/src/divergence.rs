@@ -106,6 +106,12 @@ impl Judge {
         self.compare(checkpoint.index, membership)
     }
 
+    /// Whether this replica made no checkpoint here or later.
+    pub fn is_news(&self, checkpoint: Checkpoint) -> bool {
+        let last = self.checkpoints.get(&self.node).and_then(VecDeque::back);
+        last.is_none_or(|last| last.index < checkpoint.index)
+    }
+
     /// This replica's state was replaced by that of others: what it found itself is void.
     pub fn rebuilt(&mut self) {
         self.checkpoints.remove(&self.node);

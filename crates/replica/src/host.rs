@@ -13,6 +13,7 @@ use onefold_types::{GroupId, NodeId};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::checkpoints::CHECKPOINTS;
 use crate::core::{Core, lock};
 use crate::start::{Started, start};
 use crate::wire::{BEATS, ChangeMembership, MESSAGES, Propose, ReadIndex};
@@ -100,6 +101,11 @@ impl Host {
 
         let core = self.core.clone();
         router.one_way(BEATS, move |from, beat| driver::deliver_beat(&core, from, &beat));
+
+        let core = self.core.clone();
+        router.one_way(CHECKPOINTS, move |from, frame| {
+            driver::deliver_checkpoints(&core, from, &frame);
+        });
 
         let core = self.core.clone();
         router.call::<Propose, _, _>(move |_, request, command| {

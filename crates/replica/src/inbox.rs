@@ -17,11 +17,14 @@ use tokio::sync::oneshot;
 use crate::change::ChangeStep;
 use crate::liveness::Beat;
 use crate::metrics::NodeCounters;
-use crate::state::Checkpoint;
+use crate::state::{Checkpoint, StateHash};
 use crate::{ChangeError, Limits, ProposeError, ReadError, TransferError};
 
 /// Most nodes whose beats wait.
 const BEATS_MAX: usize = 1024;
+
+/// Most checkpoints that wait.
+const CHECKPOINTS_WAITING_MAX: usize = 64 << 10;
 
 /// A command that waits for its place in a log.
 pub(crate) struct Proposal {
@@ -44,7 +47,7 @@ pub(crate) enum Event {
     /// An apply round is done: up to `last`, through some checkpoints, oldest first.
     Applied { group: GroupId, bytes: usize, last: Checkpoint, checkpoints: Vec<Checkpoint> },
     /// A staged snapshot now is the state.
-    SnapshotInstalled { group: GroupId, mark: SnapshotMark },
+    SnapshotInstalled { group: GroupId, mark: SnapshotMark, hash: StateHash },
     /// There was no such staged snapshot.
     SnapshotMissing { group: GroupId, mark: SnapshotMark },
     /// A snapshot was delivered to a follower, or not.
@@ -69,6 +72,8 @@ pub(crate) struct Round {
     pub(crate) frames: Vec<(NodeId, Bytes)>,
     /// The last beat of each node that sent any.
     pub(crate) beats: BTreeMap<NodeId, Beat>,
+    /// Checkpoints of other nodes.
+    pub(crate) checkpoints: Vec<(NodeId, Vec<(GroupId, Checkpoint)>)>,
     pub(crate) proposals: Vec<Proposal>,
     pub(crate) reads: Vec<Read>,
     /// The host stops; there will be no further round.
@@ -80,6 +85,7 @@ struct Waiting {
     round: Round,
     frame_bytes: usize,
     proposal_bytes: usize,
+    checkpoints: usize,
     /// Why the inbox was closed.
     closed: Option<String>,
 }
@@ -136,6 +142,15 @@ impl Inbox {
         let beats = &mut waiting.round.beats;
         if beats.len() < BEATS_MAX || beats.contains_key(&from) {
             beats.insert(from, beat);
+        }
+    }
+
+    /// Hands over the checkpoints of another node, if there is room. As with beats, nobody is woken.
+    pub(crate) fn deliver_checkpoints(&self, from: NodeId, made: Vec<(GroupId, Checkpoint)>) {
+        let mut waiting = self.lock();
+        if waiting.checkpoints + made.len() <= CHECKPOINTS_WAITING_MAX {
+            waiting.checkpoints += made.len();
+            waiting.round.checkpoints.push((from, made));
         }
     }
 
@@ -212,6 +227,7 @@ impl Inbox {
         }
         waiting.frame_bytes = 0;
         waiting.proposal_bytes = 0;
+        waiting.checkpoints = 0;
         let is_closed = waiting.closed.is_some();
         Round { is_closed, ..std::mem::take(&mut waiting.round) }
     }

@@ -22,7 +22,7 @@ use crate::inbox::Inbox;
 use crate::metrics::NodeCounters;
 use crate::persist::stored;
 use crate::snapshot::{self, Transfers};
-use crate::state::{Generations, GroupState, Logged};
+use crate::state::{Checkpoint, Generations, GroupState, Logged};
 use crate::{Formation, GroupSpec, HostConfig, HostError};
 
 /// A host that was just started: what it shares, and its threads.
@@ -152,8 +152,9 @@ fn start_threads(
     for (place, group) in groups.into_iter().enumerate() {
         let Restoring { cell, raft, logged, state } = group;
         let applier = place % count;
+        let last_checkpoint = Checkpoint { index: state.applied(), hash: state.hash() };
         replicas[applier].insert(cell.id, Replica { cell: cell.clone(), state });
-        seats.push(Seat { cell, raft, applier, logged });
+        seats.push(Seat { cell, raft, applier, logged, last_checkpoint });
     }
     let mut threads = Vec::new();
     let mut appliers = Vec::new();

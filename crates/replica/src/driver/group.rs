@@ -19,7 +19,9 @@ use super::{Seat, broken, refuse};
 use crate::apply::Waiter;
 use crate::change::ChangeStep;
 use crate::core::GroupCell;
+use crate::divergence::Judge;
 use crate::inbox::Proposal;
+use crate::state::{Checkpoint, StateHash};
 use crate::{
     ChangeError, HostError, Limits, MemberProgress, ProposeError, ReadError, TransferError,
 };
@@ -53,6 +55,10 @@ pub(super) struct Driven {
     /// Ticks up to this one are withheld, see [`aligned`].
     withheld_until: u64,
     clock_micros: Option<u64>,
+    /// Compares the states of the replicas.
+    pub(super) judge: Judge,
+    /// Where the state ends.
+    pub(super) last_checkpoint: Checkpoint,
 }
 
 /// What became of a message.
@@ -67,7 +73,7 @@ pub(super) enum Received {
 
 impl Driven {
     pub(super) fn new(seat: Seat) -> Self {
-        let Seat { cell, raft, applier, logged } = seat;
+        let Seat { cell, raft, applier, logged, last_checkpoint } = seat;
         let mut retained = Retained::after(LogIndex(raft.first_index().get() - 1));
         let mut unapplied = Unapplied::default();
         for (index, bytes) in logged {
@@ -78,6 +84,8 @@ impl Driven {
             }
         }
         Self {
+            judge: Judge::new(cell.node),
+            last_checkpoint,
             cell,
             raft,
             applier,
@@ -233,6 +241,11 @@ impl Driven {
         self.give_up(lost, "this node was removed from the group before it was committed");
     }
 
+    pub(super) fn give_up_all_waiters(&mut self, reason: &str) {
+        let waiters = std::mem::take(&mut self.waiters);
+        self.give_up(waiters, reason);
+    }
+
     fn give_up(&self, waiters: BTreeMap<(LogIndex, Term), ProposeReply>, reason: &str) {
         let group = self.id();
         self.cell.counters.proposals_unknown_total.add(waiters.len());
@@ -303,7 +316,11 @@ impl Driven {
         Ok(())
     }
 
-    pub(super) fn snapshot_installed(&mut self, mark: SnapshotMark) -> Result<(), HostError> {
+    pub(super) fn snapshot_installed(
+        &mut self,
+        mark: SnapshotMark,
+        hash: StateHash,
+    ) -> Result<(), HostError> {
         let index = mark.index;
         self.step(Input::SnapshotInstalled(mark))?;
         self.retained = Retained::after(index);
@@ -313,6 +330,8 @@ impl Driven {
         if !self.raft.is_state_lost() {
             self.cell.set_whole();
         }
+        self.judge.rebuilt();
+        self.last_checkpoint = Checkpoint { index, hash };
         // Whether they were executed is hidden in the snapshot.
         let later = self.waiters.split_off(&(index.next(), Term::ZERO));
         let hidden = std::mem::replace(&mut self.waiters, later);

@@ -8,6 +8,7 @@
 //! are quiet, the thread sleeps from beat to beat, see [`crate::liveness`].
 
 mod complaints;
+mod divergence;
 mod group;
 mod neighbours;
 mod output;
@@ -27,6 +28,7 @@ use onefold_types::{GroupId, LogIndex, NodeId};
 use tokio::sync::Semaphore;
 
 use self::complaints::{Complaint, Complaints};
+pub(crate) use self::divergence::deliver_checkpoints;
 use self::group::{Driven, Received};
 use self::neighbours::Neighbours;
 use self::time::ticks_due;
@@ -34,6 +36,7 @@ use crate::apply::Work;
 use crate::core::{Core, GroupCell};
 use crate::inbox::{Event, Proposal, Read, Round};
 use crate::liveness::{Beat, Liveness};
+use crate::state::Checkpoint;
 use crate::wire::{Frame, beat, messages};
 use crate::{HostError, ProposeError, ReadError, clock};
 
@@ -45,6 +48,8 @@ pub(crate) struct Seat {
     pub(crate) applier: usize,
     /// The entries that are in the log already, and their bytes.
     pub(crate) logged: Vec<(LogIndex, usize)>,
+    /// The hash of the state where it ends.
+    pub(crate) last_checkpoint: Checkpoint,
 }
 
 /// The consensus thread's state.
@@ -61,6 +66,8 @@ pub(crate) struct Driver {
     liveness: Liveness,
     complaints: Complaints,
     frames: BTreeMap<NodeId, Frame>,
+    /// What other nodes are to be told of this one's states.
+    checkpoints: BTreeMap<NodeId, Vec<(GroupId, Checkpoint)>>,
     writes: Vec<Write>,
     persists: Vec<(GroupId, PersistSequence)>,
     /// Bytes of applied entries that all groups keep.
@@ -96,6 +103,7 @@ impl Driver {
             neighbours: Neighbours::default(),
             complaints: Complaints::default(),
             frames: BTreeMap::new(),
+            checkpoints: BTreeMap::new(),
             writes: Vec::new(),
             persists: Vec::new(),
             sending,
@@ -153,6 +161,9 @@ impl Driver {
         for (from, beat) in round.beats {
             self.step_beat(from, beat)?;
         }
+        for (from, made) in round.checkpoints {
+            self.step_checkpoints(from, made)?;
+        }
         for (from, frame) in round.frames {
             self.step_frame(from, &frame)?;
         }
@@ -168,12 +179,13 @@ impl Driver {
                     self.at(group).step(Input::Persisted(sequence))?;
                 }
             }
-            Event::Applied { group, bytes, last, .. } => {
+            Event::Applied { group, bytes, last, checkpoints } => {
                 self.retaining(group, |driven| driven.applied(last.index, bytes))?;
+                self.note_checkpoints(group, last, checkpoints)?;
                 self.sync_table_if_due(group);
             }
-            Event::SnapshotInstalled { group, mark } => {
-                self.retaining(group, |driven| driven.snapshot_installed(mark))?;
+            Event::SnapshotInstalled { group, mark, hash } => {
+                self.retaining(group, |driven| driven.snapshot_installed(mark, hash))?;
             }
             Event::SnapshotMissing { group, mark } => {
                 self.at(group).step(Input::SnapshotMissing(mark))?;

@@ -19,7 +19,7 @@ impl Driver {
                 self.dispatch(group, output);
             }
             self.note_members(group)?;
-            self.note_activity(group);
+            self.note_activity(group)?;
         }
         // Messages that depend on the writes are still inside the cores; these may go first.
         for (&to, frame) in &mut self.frames {
@@ -29,6 +29,7 @@ impl Driver {
                 self.core.peers.send(to, MESSAGES, bytes);
             }
         }
+        self.send_checkpoints();
         self.append()
     }
 
@@ -95,15 +96,17 @@ impl Driver {
     }
 
     /// Whether the group needs ticks may have changed.
-    fn note_activity(&mut self, group: GroupId) {
+    fn note_activity(&mut self, group: GroupId) -> Result<(), HostError> {
         let driven = self.groups.get_mut(&group).expect("it was stepped");
         if driven.raft.is_quiet() {
             if self.active.remove(&group) {
                 driven.fell_quiet();
+                self.note_checkpoint_if_quiet(group)?;
             }
         } else if self.active.insert(group) {
             driven.woke(self.ticks, self.core.config.heartbeat_ticks);
         }
+        Ok(())
     }
 
     /// Writes what all groups have to persist, as one append.
