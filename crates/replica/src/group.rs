@@ -113,7 +113,7 @@ impl Group {
     }
 
     /// The state that this replica has applied, as it is now. Unlike [`read`](Self::read), it does
-    /// not refuse after the host has stopped.
+    /// not refuse after the host has stopped, or while the state is lost: then it is empty.
     pub fn view(&self) -> SpaceView {
         self.cell.view()
     }

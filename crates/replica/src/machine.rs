@@ -24,7 +24,8 @@ pub trait StateMachine: Send + 'static {
         let _ = applied;
     }
 
-    /// The content of the table was read or replaced (start, snapshot): rebuild the caches.
+    /// The content of the table was read or replaced (start, snapshot): rebuild the caches. Mostly it
+    /// is further than before; when a wrong state was replaced, it may be of an earlier index.
     ///
     /// # Errors
     /// What the table answers. It stops the host.

@@ -88,7 +88,7 @@ async fn a_replica_far_behind_gets_a_snapshot_and_goes_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_log_is_compacted_and_nothing_is_lost_by_it() {
-    let setup = Setup { nodes: 1, ..setup(Storage::Disk) };
+    let setup = Setup { storage: Storage::Disk, limits: limits(), ..Setup::new(1) };
     let mut cluster = Cluster::start(setup).await;
     let node = NodeId(1);
     write(&cluster, node, 0..1500).await;

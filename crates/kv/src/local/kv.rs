@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use onefold_replica::{Consistency, SessionTag};
+use onefold_replica::{Consistency, ReadError, SessionTag};
 use onefold_table::{SpaceView, View};
 use onefold_transport::{Class, Method};
 use onefold_types::{Revision, Term};
@@ -305,16 +305,17 @@ impl LocalKv {
     fn watcher(&self, request: WatchRequest, bytes_max: usize) -> Result<LocalWatcher, KvError> {
         check::watch(&request)?;
         let inner = &self.inner;
+        if inner.group.status().is_state_lost {
+            return Err(from_read(ReadError::StateLost { group: inner.group.id() }));
+        }
         let seat = inner.shared.hub.sit(request.span(), request.from_revision);
         let looks = inner.history_looks.clone();
         Ok(LocalWatcher::new(inner.group.clone(), seat, request, bytes_max, looks))
     }
 
     async fn view(&self, local: bool) -> Result<SpaceView, KvError> {
-        if local {
-            return Ok(self.inner.group.view());
-        }
-        let view = self.inner.group.read(Consistency::Linearizable, REQUEST_TIMEOUT).await;
+        let consistency = if local { Consistency::Local } else { Consistency::Linearizable };
+        let view = self.inner.group.read(consistency, REQUEST_TIMEOUT).await;
         view.map_err(from_read)
     }
 

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use onefold_replica::Group;
+use onefold_replica::{Consistency, Group};
 use onefold_types::Revision;
 use tokio::sync::Semaphore;
 
+use super::errors::from_read;
 use super::hub::{Seat, Taken};
 use super::{blocking, header};
+use crate::limits::REQUEST_TIMEOUT;
 use crate::store::RevisionEvents;
 use crate::store::history::{self, Query};
 use crate::store::state::State;
@@ -69,11 +71,9 @@ impl LocalWatcher {
             looks_max: HISTORY_LOOKS_MAX,
         };
         let _permit = self.history_looks.acquire().await.expect("the semaphore is never closed");
-        let group = self.group.clone();
-        let found = blocking(move || {
-            let view = group.view();
-            Ok(history::read(&view, &State::read(&view)?, &query)?)
-        });
+        let view = self.group.read(Consistency::Local, REQUEST_TIMEOUT).await;
+        let view = view.map_err(from_read)?;
+        let found = blocking(move || Ok(history::read(&view, &State::read(&view)?, &query)?));
         match found.await {
             Ok(found) => {
                 self.seat.saw(found.next);

@@ -78,8 +78,13 @@ impl GroupState {
         Ok(opened)
     }
 
-    /// Reads the current generation.
     fn reload(&mut self) -> Result<(), HostError> {
+        self.read_generation()?;
+        Ok(self.machine.restored(&self.view())?)
+    }
+
+    /// Reads the current generation.
+    fn read_generation(&mut self) -> Result<(), HostError> {
         let group = self.id();
         let generation = generation_space(self.generations.space(), self.generations.current());
         let mut state = read_state(group, &generation)?;
@@ -91,7 +96,7 @@ impl GroupState {
         self.generation = generation;
         self.sessions = Sessions::new(group, Bounds::REPLICATED, state.sessions);
         self.state = state;
-        Ok(self.machine.restored(&self.view())?)
+        Ok(())
     }
 
     /// The group.
@@ -316,13 +321,15 @@ impl GroupState {
     }
 
     /// Gives up the state, durably: it begins again with nothing, and only a snapshot makes it whole.
+    /// The state machine hears of it when one is installed: whoever follows it goes on from there.
+    /// Until then nothing may be applied.
     /// Gives the generation that it was: [wipe](Generations::wipe) it.
     ///
     /// # Errors
     /// When the table fails.
     pub fn discard(&mut self) -> Result<Generation, HostError> {
         let replaced = self.generations.discard()?;
-        self.reload()?;
+        self.read_generation()?;
         Ok(replaced)
     }
 }

@@ -32,7 +32,7 @@ pub(crate) const GROUP: GroupId = GroupId(7);
 
 const COUNT: &[u8] = b"count";
 
-/// Counts what it applies and stores pairs. `add` answers the new count, `put key value` the index,
+/// Counts what it applies and stores pairs. `add` answers the new count, `put key value` and `copy from to` the index,
 /// `time` the replicated time.
 #[derive(Default)]
 pub(crate) struct Counter {
@@ -59,6 +59,11 @@ impl StateMachine for Counter {
                 context.table.put(format!("key/{key}"), value.to_owned());
                 context.index.to_string().into()
             }
+            (Some("copy"), Some(from), Some(to)) => {
+                let value = context.table.get(format!("key/{from}").as_bytes())?;
+                context.table.put(format!("key/{to}"), value.unwrap_or_default());
+                context.index.to_string().into()
+            }
             (Some("time"), None, None) => context.time.to_string().into(),
             _ => Bytes::from_static(b"unknown command"),
         })
@@ -70,7 +75,7 @@ impl StateMachine for Counter {
     }
 
     fn restored(&mut self, view: &SpaceView) -> Result<(), TableError> {
-        self.count = count(view)?;
+        *self = Self { count: count(view)?, ..Self::default() };
         Ok(())
     }
 }
