@@ -117,7 +117,8 @@ impl Raft {
         }
     }
 
-    fn finish_rounds(&mut self) {
+    /// Answers the reads of all rounds that a majority has answered.
+    pub(crate) fn finish_rounds(&mut self) {
         let started = self.reads.number;
         let confirmed = quorum::reached(self.log.membership(), |id| {
             if id == self.config.id {

@@ -109,6 +109,8 @@ impl Raft {
     fn append_membership(&mut self, entry: Entry) {
         self.log.append(entry);
         self.follow_members();
+        // Whoever has not answered may not be needed any longer.
+        self.finish_rounds();
     }
 
     /// Feeds all members. Those that leave are still fed until the entry that removes them is

@@ -158,6 +158,17 @@ fn a_read_in_a_joint_configuration_needs_both_majorities() {
 }
 
 #[test]
+fn a_read_does_not_wait_for_the_answer_of_a_voter_that_left() {
+    let mut cluster = led(2);
+    cluster.change(node(1), remove(&[2])).expect("a change");
+    cluster.read(node(1), 1).expect("a leader");
+    // 2 has the joint entry, but hears nothing of the read.
+    cluster.deliver_if(|_, _, message| !matches!(message.body, Body::Heartbeat { .. }));
+    assert_eq!(cluster.membership(node(1)), &voters(&[1]));
+    assert!(matches!(cluster.stored[&node(1)].reads[..], [ReadState::Ready { .. }]));
+}
+
+#[test]
 fn one_change_at_a_time() {
     let mut cluster = Cluster::new(3);
     assert_eq!(cluster.change(node(1), remove(&[3])), Err(StepError::NotLeader { leader: None }));

@@ -181,7 +181,8 @@ impl World {
         let Some(core) = self.nodes[&id].core.as_ref() else { return Ok(()) };
         let members = core.membership();
         let is_alone = members.is_joint() || members.voters.len() < 2;
-        if is_alone || self.nodes.values().any(|node| node.is_state_lost) {
+        let is_paused = self.nodes[&id].paused_until > self.now;
+        if is_alone || is_paused || self.nodes.values().any(|node| node.is_state_lost) {
             return Ok(());
         }
         self.tell(|| format!("n{id} loses its state machine"));
