@@ -10,6 +10,11 @@ use crate::{
     membership::Membership,
 };
 
+/// Compaction gives memory back when the log has room for this many times what it still holds. Less
+/// would free and ask for the same memory again with every compaction of a busy group.
+const SPARE_FACTOR: usize = 16;
+const SPARE_LEN_MIN: usize = 64;
+
 /// Entries `snapshot.index + 1 ..= last_index()`, contiguous, with terms that never go back.
 #[derive(Clone, Debug)]
 pub(crate) struct Log {
@@ -168,7 +173,7 @@ impl Log {
         self.entries.drain(..count);
         self.compacted_bytes = self.ends.drain(..count).next_back().unwrap_or(self.compacted_bytes);
         while self.memberships.pop_front_if(|at| *at <= index).is_some() {}
-        if self.entries.capacity() > 4 * self.entries.len().max(64) {
+        if self.entries.capacity() > SPARE_FACTOR * self.entries.len().max(SPARE_LEN_MIN) {
             self.entries.shrink_to_fit();
             self.ends.shrink_to_fit();
         }
