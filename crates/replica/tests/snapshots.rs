@@ -5,11 +5,12 @@ mod cluster;
 use std::time::Duration;
 
 use bytes::Bytes;
+use cluster::relay::{Relay, Rule};
 use cluster::{
     Cluster, GROUP, LONG, Setup, Storage, count, eventually, pairs, propose, propose_once,
 };
 use onefold_log::{Log, LogOptions};
-use onefold_replica::{Consistency, Limits};
+use onefold_replica::{Consistency, Limits, SnapshotMetrics};
 use onefold_types::{LogIndex, NodeId};
 
 /// A log that keeps little, and pieces so small that there are many.
@@ -167,6 +168,96 @@ async fn a_transfer_that_a_crash_ends_leaves_the_old_state_and_no_trace() {
     })
     .await;
     assert_eq!(&pairs(&cluster.group(behind).view())[0].0, &Bytes::from_static(b"key/00000"));
+}
+
+/// A cluster with much state, and a node that is far behind and stopped; others will find a relay
+/// where it was.
+async fn far_behind(storage: Storage) -> (Cluster, NodeId, NodeId, Relay) {
+    let mut cluster = Cluster::start(setup(storage)).await;
+    let leader = cluster.leader().await;
+    let behind = cluster.follower().await;
+    cluster.stop(behind).await;
+    write(&cluster, leader, 0..1500).await;
+    let relay = Relay::start(cluster.address(behind)).await;
+    (cluster, leader, behind, relay)
+}
+
+fn transfers(cluster: &Cluster, node: NodeId) -> SnapshotMetrics {
+    cluster.node(node).host.metrics().snapshots
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transfer_goes_on_after_broken_connections_and_sends_nothing_twice() {
+    let (mut cluster, leader, behind, relay) = far_behind(Storage::Memory).await;
+    relay.set_rule(Rule::CutEvery(40 << 10));
+    relay.set_target(cluster.restart_elsewhere(behind).await);
+    eventually("a snapshot is delivered", || async {
+        (transfers(&cluster, leader).delivered > 0).then_some(())
+    })
+    .await;
+    relay.set_rule(Rule::Pass);
+    assert_eq!(cluster.agreed().await.len(), 1500);
+    assert_eq!(cluster.leader().await, leader);
+
+    let (sent, received) = (transfers(&cluster, leader), transfers(&cluster, behind));
+    assert!(relay.cuts() >= 3, "{} cuts", relay.cuts());
+    assert!(received.resumed >= 3, "{received:?}");
+    assert_eq!((sent.delivered, received.given_up), (1, 0), "one transfer was enough");
+    // Of those that were received, the answers to some were lost, and they were sent again; those
+    // that were acknowledged were not.
+    assert!(sent.pieces_sent >= 150, "{sent:?}");
+    assert!(sent.pieces_sent <= received.pieces_received, "{sent:?} {received:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transfer_goes_on_after_restarts_of_the_receiver_and_sends_nothing_twice() {
+    let (mut cluster, leader, behind, relay) = far_behind(Storage::Disk).await;
+    let mut received_before = 0;
+    for _ in 0..3 {
+        relay.set_rule(Rule::HoldAfter(40 << 10));
+        relay.set_target(cluster.restart_elsewhere(behind).await);
+        let received = eventually("the transfer is held", || async {
+            let before = transfers(&cluster, behind).pieces_received;
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            let now = transfers(&cluster, behind).pieces_received;
+            (now > 0 && now == before).then_some(now)
+        })
+        .await;
+        received_before += received;
+        cluster.stop(behind).await;
+    }
+    relay.set_rule(Rule::Pass);
+    relay.set_target(cluster.restart_elsewhere(behind).await);
+    assert_eq!(cluster.agreed().await.len(), 1500);
+
+    let (sent, received) = (transfers(&cluster, leader), transfers(&cluster, behind));
+    assert_eq!((sent.delivered, received.given_up), (1, 0), "one transfer was enough");
+    assert_eq!(received.resumed, 1, "{received:?}");
+    assert!(sent.pieces_sent <= received_before + received.pieces_received, "{sent:?}");
+    assert!(received.pieces_received < sent.pieces_sent, "the last process did not begin again");
+    let wanted = pairs(&cluster.group(leader).view());
+    assert_eq!(pairs(&cluster.group(behind).view()), wanted);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transfer_whose_sender_is_gone_is_replaced_and_leaves_no_trace() {
+    let (mut cluster, leader, behind, relay) = far_behind(Storage::Memory).await;
+    relay.set_rule(Rule::HoldAfter(40 << 10));
+    relay.set_target(cluster.restart_elsewhere(behind).await);
+    eventually("pieces arrive", || async {
+        (transfers(&cluster, behind).pieces_received > 0).then_some(())
+    })
+    .await;
+    cluster.stop(leader).await;
+    relay.set_rule(Rule::Pass);
+    let state = cluster.agreed().await;
+    assert_eq!(state.len(), 1500);
+    assert_eq!(transfers(&cluster, behind).given_up, 1);
+    let table = cluster.node(behind).table.clone();
+    eventually("what it left is removed", || async {
+        (pairs(&*table).len() == state.len() + 2).then_some(())
+    })
+    .await;
 }
 
 fn copy_folder(from: &std::path::Path, to: &std::path::Path) {

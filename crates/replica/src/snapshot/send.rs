@@ -128,6 +128,9 @@ async fn deliver(
             return Some(Ok(SnapshotOutcome::Delivered(mark)));
         };
         drop(permit);
+        if core.inbox.closed().is_some() {
+            return None;
+        }
         core.transfers.counts.interrupted.add(1);
         match error {
             SendError::Host(error) => return Some(Err(error)),
@@ -174,7 +177,8 @@ impl<'a> Sending<'a> {
         let SnapshotBegun::Send(position) = begun.await?.0 else { return Ok(()) };
         self.accept(position)?;
         loop {
-            if !self.cell.leadership.borrow().is_self {
+            let is_closed = self.core.inbox.closed().is_some();
+            if is_closed || !self.cell.leadership.borrow().is_self {
                 return Err(SendError::NotLeader);
             }
             let (piece, next) = self.read().await?;

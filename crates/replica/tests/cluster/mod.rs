@@ -3,6 +3,8 @@
 // Each test file uses a part of it.
 #![allow(dead_code)]
 
+pub(crate) mod relay;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::path::Path;
@@ -303,6 +305,22 @@ impl Cluster {
         let server = Server::bind(&self.addresses[place]).await.expect("the port is free again");
         self.nodes[place] = Some(self.run(place, server)?);
         Ok(())
+    }
+
+    /// Starts a stopped node on its folder at another address than the one that others know, and
+    /// gives that address.
+    pub(crate) async fn restart_elsewhere(&mut self, node: NodeId) -> String {
+        let place = node.get() as usize - 1;
+        assert!(self.nodes[place].is_none(), "node {node} runs");
+        let server = Server::bind("127.0.0.1:0").await.expect("a free port");
+        let address = server.local_address().to_string();
+        self.nodes[place] = Some(self.run(place, server).expect("the folder is good"));
+        address
+    }
+
+    /// The address by which others know a node.
+    pub(crate) fn address(&self, node: NodeId) -> &str {
+        &self.addresses[node.get() as usize - 1]
     }
 
     pub(crate) fn node(&self, node: NodeId) -> &Node {
