@@ -8,7 +8,7 @@ use super::{
     state::State,
     table::{Hash128, Trusting},
     trace,
-    universe::{Choice, Universe},
+    universe::{Choice, Sums, Universe},
 };
 use crate::raft::Violation;
 
@@ -130,7 +130,8 @@ impl Search {
     fn begin(&mut self) -> Result<(), Violation> {
         let first = self.universe.first_state()?;
         let mut packed = Vec::new();
-        self.find(&first, Origin { parent: 0, choice: 0 }, &mut packed);
+        let sums = self.universe.sums(&first);
+        self.find(&first, &sums, Origin { parent: 0, choice: 0 }, &mut packed);
         self.frontier = packed;
         Ok(())
     }
@@ -160,6 +161,7 @@ impl Search {
         let found_first = self.origins.len() as u32;
         for parent in self.frontier_first..found_first {
             let state = State::unpack(&mut rest);
+            let sums = self.universe.sums(&state);
             for choice in self.universe.choices(&state) {
                 let next = match self.universe.next(&state, choice) {
                     None => continue,
@@ -170,7 +172,8 @@ impl Search {
                     }
                 };
                 self.level.transitions += 1;
-                self.find(&next, Origin { parent, choice: choice.pack() }, &mut found);
+                let sums = self.universe.sums_of_next(&state, &sums, &next);
+                self.find(&next, &sums, Origin { parent, choice: choice.pack() }, &mut found);
             }
             if self.origins.len() > self.states_max {
                 return Some(Outcome::BudgetEnded);
@@ -184,8 +187,8 @@ impl Search {
     }
 
     /// Keeps a state unless it was seen before.
-    fn find(&mut self, state: &State, origin: Origin, packed: &mut Vec<u8>) {
-        if self.seen.insert(self.universe.hash(state)) {
+    fn find(&mut self, state: &State, sums: &Sums, origin: Origin, packed: &mut Vec<u8>) {
+        if self.seen.insert(Universe::hash(state, sums)) {
             self.origins.push(origin);
             state.pack(packed);
             self.level.states += 1;

@@ -46,32 +46,41 @@ pub(super) type Hashes = Box<[Hash128]>;
 
 /// Keeps each thing once. Things are the same if their hash without renaming is.
 pub(super) struct Table<T> {
-    things: Vec<(T, Hashes)>,
+    things: Vec<T>,
+    /// So many hashes for each thing.
+    permutations: usize,
+    hashes: Vec<Hash128>,
     keys: HashMap<Hash128, u32, Trusting>,
 }
 
-impl<T> Default for Table<T> {
-    fn default() -> Self {
-        Self { things: Vec::new(), keys: HashMap::default() }
-    }
-}
-
 impl<T> Table<T> {
+    pub(super) fn new(permutations: &Permutations) -> Self {
+        Self {
+            things: Vec::new(),
+            permutations: permutations.len(),
+            hashes: Vec::new(),
+            keys: HashMap::default(),
+        }
+    }
+
     /// The number of a thing, which is kept if it is new.
-    pub(super) fn key(&mut self, hashes: Hashes, thing: impl FnOnce() -> T) -> u32 {
+    pub(super) fn key(&mut self, hashes: &[Hash128], thing: impl FnOnce() -> T) -> u32 {
+        assert_eq!(hashes.len(), self.permutations, "one hash for each permutation");
         let next = u32::try_from(self.things.len()).expect("fewer things than a search can visit");
         *self.keys.entry(hashes[0]).or_insert_with(|| {
-            self.things.push((thing(), hashes));
+            self.things.push(thing());
+            self.hashes.extend_from_slice(hashes);
             next
         })
     }
 
     pub(super) fn get(&self, key: u32) -> &T {
-        &self.things[key as usize].0
+        &self.things[key as usize]
     }
 
     pub(super) fn hashes(&self, key: u32) -> &[Hash128] {
-        &self.things[key as usize].1
+        let first = key as usize * self.permutations;
+        &self.hashes[first..first + self.permutations]
     }
 
     pub(super) fn len(&self) -> usize {

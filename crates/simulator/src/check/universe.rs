@@ -121,15 +121,15 @@ impl Universe {
         Self {
             scope,
             bug,
-            permutations,
-            servers: Table::default(),
-            flights: Table::default(),
-            histories: Table::default(),
+            servers: Table::new(&permutations),
+            flights: Table::new(&permutations),
+            histories: Table::new(&permutations),
             logs: Vec::new(),
             log_keys: HashMap::new(),
             matching: HashSet::default(),
             steps: HashMap::default(),
             afters: Vec::new(),
+            permutations,
         }
     }
 
@@ -186,22 +186,58 @@ impl Universe {
         [self.servers.len(), self.flights.len(), self.logs.len()]
     }
 
+    /// The hashes of a state under each permutation of the servers: sums, so that those of a state
+    /// that differs in a few things follow from them.
+    pub(super) fn sums(&self, state: &State) -> Sums {
+        let mut sums = vec![0; self.permutations.len()];
+        for &server in &state.servers[..self.scope.servers as usize] {
+            add(&mut sums, self.servers.hashes(server));
+        }
+        add(&mut sums, self.histories.hashes(state.history));
+        for &message in &state.messages {
+            add(&mut sums, self.flights.hashes(message));
+        }
+        sums
+    }
+
+    /// The sums of a state by those of another.
+    pub(super) fn sums_of_next(&self, before: &State, sums: &Sums, after: &State) -> Sums {
+        let mut sums = sums.clone();
+        let servers = before.servers.iter().zip(&after.servers);
+        for (&old, &new) in servers.filter(|(old, new)| old != new) {
+            subtract(&mut sums, self.servers.hashes(old));
+            add(&mut sums, self.servers.hashes(new));
+        }
+        if before.history != after.history {
+            subtract(&mut sums, self.histories.hashes(before.history));
+            add(&mut sums, self.histories.hashes(after.history));
+        }
+        let (mut old, mut new) =
+            (before.messages.iter().peekable(), after.messages.iter().peekable());
+        loop {
+            match (old.peek(), new.peek()) {
+                (Some(one), Some(two)) if one == two => {
+                    old.next();
+                    new.next();
+                }
+                (Some(&&one), two) if two.is_none_or(|&&two| one < two) => {
+                    subtract(&mut sums, self.flights.hashes(one));
+                    old.next();
+                }
+                (_, Some(&&two)) => {
+                    add(&mut sums, self.flights.hashes(two));
+                    new.next();
+                }
+                (_, None) => return sums,
+            }
+        }
+    }
+
     /// The same for states that differ only in who is who, and different for all others.
-    pub(super) fn hash(&self, state: &State) -> Hash128 {
-        let count = self.scope.servers as usize;
-        let counters = u128::from(state.crashes) << 8 | u128::from(state.changes);
-        let under = |permutation: usize| {
-            let mut sum = self.histories.hashes(state.history)[permutation];
-            for &server in &state.servers[..count] {
-                sum = sum.wrapping_add(self.servers.hashes(server)[permutation]);
-            }
-            for &message in &state.messages {
-                sum = sum.wrapping_add(self.flights.hashes(message)[permutation]);
-            }
-            sum
-        };
-        let least = (0..self.permutations.len()).map(under).min().unwrap_or(0);
-        xxhash_rust::xxh3::xxh3_128_with_seed(&least.to_le_bytes(), counters as u64)
+    pub(super) fn hash(state: &State, sums: &Sums) -> Hash128 {
+        let counters = u64::from(state.crashes) << 8 | u64::from(state.changes);
+        let least = sums.iter().min().copied().unwrap_or(0);
+        xxhash_rust::xxh3::xxh3_128_with_seed(&least.to_le_bytes(), counters)
     }
 
     /// Everything that can happen in a state and changes it.
@@ -326,9 +362,14 @@ impl Universe {
         };
         let Some(after) = after else { return Ok(None) };
         let After { server, sent } = &self.afters[after as usize];
+        let server = *server;
+        let is_new = |message: &u32| state.messages.binary_search(message).is_err();
+        if server == before && !sent.iter().any(is_new) {
+            return Ok(Some(state.clone()));
+        }
         let mut next = State { messages: merged(&state.messages, sent), ..state.clone() };
-        next.servers[one] = *server;
-        if *server != before {
+        next.servers[one] = server;
+        if server != before {
             next.history = self.judge(&next, one, before)?;
         }
         self.forget_dead(&mut next);
@@ -386,10 +427,10 @@ impl Universe {
     /// Leaves out messages that can never again change anything.
     fn forget_dead(&self, state: &mut State) {
         let State { servers, messages, .. } = state;
+        let receivers = servers.map(|key| &self.servers.get(key).summary);
         messages.retain(|&message| {
             let Flight { to, message, .. } = self.flights.get(message);
-            let receiver = &self.servers.get(servers[to.0 as usize - 1]).summary;
-            !is_dead(message, receiver)
+            !is_dead(message, receivers[to.0 as usize - 1])
         });
     }
 
@@ -408,7 +449,7 @@ impl Universe {
             server.disk.entries.iter().filter(|it| it.index > mark.index).cloned().collect();
         let durable = self.keep_log(&mark, &beyond);
         let summary = Summary::of(&server, log, durable);
-        self.servers.key(hashes, || Known { server, summary })
+        self.servers.key(&hashes, || Known { server, summary })
     }
 
     fn keep_log(&mut self, mark: &SnapshotMark, entries: &[Entry]) -> u32 {
@@ -432,12 +473,12 @@ impl Universe {
             bytes.message(&message);
             bytes.bytes().to_vec()
         });
-        self.flights.key(hashes, || Flight { from, to, message })
+        self.flights.key(&hashes, || Flight { from, to, message })
     }
 
     fn keep_history(&mut self, history: History) -> u32 {
         let hashes = history.hashes(&self.permutations);
-        self.histories.key(hashes, || history)
+        self.histories.key(&hashes, || history)
     }
 }
 
@@ -454,13 +495,30 @@ impl Memo {
     }
 }
 
+/// One sum for each permutation of the servers.
+pub(super) type Sums = Vec<Hash128>;
+
+fn add(sums: &mut Sums, hashes: &[Hash128]) {
+    sums.iter_mut().zip(hashes).for_each(|(sum, hash)| *sum = sum.wrapping_add(*hash));
+}
+
+fn subtract(sums: &mut Sums, hashes: &[Hash128]) {
+    sums.iter_mut().zip(hashes).for_each(|(sum, hash)| *sum = sum.wrapping_sub(*hash));
+}
+
 /// Two ordered lists as one, each number once.
 fn merged(one: &[u32], two: &[u32]) -> Vec<u32> {
     let mut all = Vec::with_capacity(one.len() + two.len());
-    all.extend_from_slice(one);
-    all.extend_from_slice(two);
-    all.sort_unstable();
-    all.dedup();
+    let mut rest = one;
+    for &number in two {
+        let (before, after) = rest.split_at(rest.partition_point(|&it| it < number));
+        all.extend_from_slice(before);
+        if after.first() != Some(&number) {
+            all.push(number);
+        }
+        rest = after;
+    }
+    all.extend_from_slice(rest);
     all
 }
 
