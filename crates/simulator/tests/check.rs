@@ -78,6 +78,7 @@ fn every_bug_put_in_on_purpose_is_found_by_a_shortest_trace() {
             Bug::InflatedAcknowledgement => {
                 (first_broken(bug, &prompt("elections"), 10), ("inputs are well-formed", 7))
             }
+            Bug::StaleRead => (first_broken(bug, &scope("reads"), 20), ("linearizable reads", 9)),
             Bug::MislabelledSnapshot => (
                 first_broken(bug, &scope("snapshot"), 14),
                 ("committed entries are durable on a majority", 9),

@@ -16,6 +16,8 @@ pub enum Bug {
     CommitByCounting,
     /// Every acknowledgement claims one entry more than the follower has.
     InflatedAcknowledgement,
+    /// A leader answers reads from its commit index without asking anybody.
+    StaleRead,
     /// A snapshot is labelled one entry further than the state in it.
     MislabelledSnapshot,
     /// The disk does not cut off conflicting entries before it writes others.
@@ -24,12 +26,13 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::VoteNotPersisted,
         Self::AckBeforeDurable,
         Self::EntriesNotSynced,
         Self::CommitByCounting,
         Self::InflatedAcknowledgement,
+        Self::StaleRead,
         Self::MislabelledSnapshot,
         Self::TruncationForgotten,
     ];

@@ -117,6 +117,11 @@ pub(super) struct History {
 }
 
 impl History {
+    /// The last index that any server ever knew to be committed.
+    pub(super) fn committed_index(&self) -> u64 {
+        self.committed.len() as u64
+    }
+
     pub(super) fn hashes(&self, permutations: &Permutations) -> Hashes {
         permutations.hashes(|names| {
             let name = |id: NodeId| names[id.0 as usize - 1];

@@ -9,12 +9,13 @@
 //! | a disk finishes its oldest write | the disk may lag behind by any number of writes |
 //! | a server crashes and starts again with what its disk has | as often as the scope says, at every moment |
 //! | an election timeout passes, a leader's heartbeat is due, a voter stops to believe in its leader | at every moment |
-//! | a client proposes, an operator changes the members, the log is compacted, a snapshot is delivered, fails, is installed | within the bounds |
+//! | a client proposes or reads, an operator changes the members or hands leadership over, the log is compacted, a snapshot is delivered, fails, is installed | within the bounds |
 //!
 //! A server that is down is one that receives nothing, so crash and restart are one step.
 //!
 //! After every step the invariants of figure 3 of the Raft paper are checked, that nothing
-//! committed is ever undone, and that nothing is promised before it is durable.
+//! committed is ever undone, that nothing is promised before it is durable, and that reads see
+//! everything that was committed when they were asked.
 //!
 //! # How it is fast
 //!

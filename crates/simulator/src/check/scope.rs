@@ -42,12 +42,16 @@ pub struct Scope {
     pub has_lapses: bool,
     /// Whether leaders give up what is applied, so that followers may need a snapshot.
     pub has_compaction: bool,
+    /// Whether idle leaders tell their followers to fall silent, and do so themselves.
+    pub has_silence: bool,
+    /// How many linearizable reads there may be in all.
+    pub reads_max: u8,
+    /// How often the operator may have leadership handed over.
+    pub transfers_max: u8,
     /// What the operator asks of any leader, in this order, once each.
     pub changes: Vec<MembershipChange>,
     /// Steps to which the ordinary test looks.
     pub depth: u32,
-    /// Steps to which the long run looks.
-    pub depth_long: u32,
 }
 
 impl Scope {
@@ -72,9 +76,11 @@ impl Scope {
             has_heartbeats: false,
             has_lapses: true,
             has_compaction: false,
+            has_silence: false,
+            reads_max: 0,
+            transfers_max: 0,
             changes: Vec::new(),
             depth: 8,
-            depth_long: 14,
         }
     }
 
@@ -84,7 +90,6 @@ impl Scope {
             has_leader_first: true,
             changes: vec![change],
             depth: 11,
-            depth_long: 16,
             ..Self::of_three(name, about)
         }
     }
@@ -97,7 +102,6 @@ impl Scope {
                 has_lapses: false,
                 has_slow_disks: true,
                 depth: 12,
-                depth_long: 18,
                 ..Self::of_three("elections", "two terms, slow disks, one crash at any moment")
             },
             Self {
@@ -106,7 +110,6 @@ impl Scope {
                 has_heartbeats: true,
                 has_slow_disks: true,
                 depth: 9,
-                depth_long: 13,
                 ..Self::of_three("replication", "two commands, slow disks, heartbeats, one crash")
             },
             Self {
@@ -115,7 +118,6 @@ impl Scope {
                 term_max: 5,
                 has_small_appends: true,
                 depth: 12,
-                depth_long: 18,
                 ..Self::of_three("figure-8", "logs as in figure 8 (b), two more terms, one crash")
             },
             Self {
@@ -123,11 +125,33 @@ impl Scope {
                 index_max: 3,
                 has_compaction: true,
                 depth: 11,
-                depth_long: 16,
                 ..Self::of_three(
                     "snapshot",
                     "logs are compacted, followers get snapshots, one crash",
                 )
+            },
+            Self {
+                has_leader_first: true,
+                crashes_max: 0,
+                index_max: 3,
+                reads_max: 2,
+                depth: 11,
+                ..Self::of_three("reads", "two reads of any leaders, two terms, two commands")
+            },
+            Self {
+                has_leader_first: true,
+                term_max: 3,
+                transfers_max: 1,
+                depth: 11,
+                ..Self::of_three("transfer", "leadership is handed over, three terms, one crash")
+            },
+            Self {
+                has_leader_first: true,
+                index_max: 2,
+                has_heartbeats: true,
+                has_silence: true,
+                depth: 11,
+                ..Self::of_three("silence", "an idle group falls silent and wakes, one crash")
             },
             Self::of_change(
                 "remove",

@@ -8,8 +8,8 @@ use std::{
 use bytes::Bytes;
 use onefold_raft::{
     Body, Config, ConfigError, Entry, Fingerprint, HardState, Input, Membership, MembershipChange,
-    Message, Output, Payload, Persist, Raft, Restored, Role, SnapshotMark, SnapshotOutcome,
-    StepError,
+    Message, Output, Payload, Persist, Raft, ReadId, ReadState, Restored, Role, SnapshotMark,
+    SnapshotOutcome, StepError,
 };
 use onefold_types::{GroupId, LogIndex, NodeId, Term};
 
@@ -39,6 +39,10 @@ pub(super) enum Event {
     Proposes,
     /// The operator asks for the next change of the members.
     Changes(usize),
+    /// A client asks for a linearizable read; everything up to here was committed by then.
+    Reads { floor: u64 },
+    /// The operator has leadership handed over.
+    HandsOver(NodeId),
     /// The oldest write becomes durable.
     Writes,
     /// Memory and unfinished writes are lost; it starts again.
@@ -132,6 +136,7 @@ impl Server {
         config.heartbeat_ticks = 1;
         config.election_rank = ELECTION_RANK;
         config.disk_stall_ticks = u32::MAX;
+        config.quiesce_after_ticks = scope.has_silence.then_some(1);
         if scope.has_small_appends {
             config.append_bytes_max = 1;
         }
@@ -306,6 +311,17 @@ impl Step<'_> {
                 let change = self.scope.changes[*which].clone();
                 return self.try_change(change);
             }
+            Event::Reads { .. } if !leads => return Ok(false),
+            Event::Reads { floor } if self.bug == Some(Bug::StaleRead) => {
+                check_read(*floor, core.commit_index())?;
+            }
+            // The read goes by the number of what it must see.
+            Event::Reads { floor } => self.step(Input::ReadIndex(ReadId(*floor)))?,
+            Event::HandsOver(to) => match self.server.core.step(Input::TransferLeadership(*to)) {
+                Ok(_) => self.carry_out()?,
+                Err(StepError::NotLeader { .. } | StepError::NotAVoter { .. }) => return Ok(false),
+                Err(error) => return Err(refused(&error)),
+            },
             Event::Writes => {
                 let Some(persist) = self.server.unfinished.pop_front() else { return Ok(false) };
                 self.finish(&persist)?;
@@ -385,8 +401,15 @@ impl Step<'_> {
             if output.is_empty() {
                 return Ok(());
             }
-            let Output { messages, persist, committed, send_snapshot, install_snapshot, .. } =
-                output;
+            let Output {
+                messages,
+                persist,
+                committed,
+                read_states,
+                send_snapshot,
+                install_snapshot,
+                role_change: _,
+            } = output;
             for (to, message) in messages {
                 self.send(to, message)?;
             }
@@ -394,6 +417,11 @@ impl Step<'_> {
                 self.begin(persist)?;
             }
             self.apply(&committed)?;
+            for state in read_states {
+                if let ReadState::Ready { id, index } = state {
+                    check_read(id.0, index)?;
+                }
+            }
             self.server.transfers.extend(send_snapshot);
             if install_snapshot.is_some() {
                 self.server.installing = install_snapshot;
@@ -509,6 +537,13 @@ impl Server {
             || term.is_none()
             || self.disk.entries.iter().any(|it| it.index == index && Some(it.term) == term)
     }
+}
+
+/// A read sees everything that was committed anywhere when it was asked (§8).
+fn check_read(floor: u64, index: LogIndex) -> Result<(), Violation> {
+    ensure(index.0 >= floor, "linearizable reads", || {
+        format!("a read goes on at {index}, but {floor} was committed when it was asked")
+    })
 }
 
 fn refused(error: &StepError) -> Violation {

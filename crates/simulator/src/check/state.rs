@@ -7,10 +7,18 @@ use super::scope::Scope;
 pub(super) struct State {
     pub(super) servers: [u32; Scope::SERVERS_MAX],
     pub(super) history: u32,
-    pub(super) crashes: u8,
-    pub(super) changes: u8,
+    pub(super) counters: Counters,
     /// In order, each once.
     pub(super) messages: Vec<u32>,
+}
+
+/// How often something happened that may happen so often only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Counters {
+    pub(super) crashes: u8,
+    pub(super) changes: u8,
+    pub(super) reads: u8,
+    pub(super) transfers: u8,
 }
 
 impl State {
@@ -18,7 +26,8 @@ impl State {
     pub(super) fn pack(&self, bytes: &mut Vec<u8>) {
         let head = self.servers.iter().copied().chain([self.history]);
         head.for_each(|number| pack(number, bytes));
-        bytes.extend([self.crashes, self.changes]);
+        let Counters { crashes, changes, reads, transfers } = self.counters;
+        bytes.extend([crashes, changes, reads, transfers]);
         pack(self.messages.len() as u32, bytes);
         let mut before = 0;
         for &message in &self.messages {
@@ -31,8 +40,9 @@ impl State {
     pub(super) fn unpack(bytes: &mut &[u8]) -> Self {
         let servers = std::array::from_fn(|_| unpack(bytes));
         let history = unpack(bytes);
-        let (crashes, changes) = (bytes[0], bytes[1]);
-        *bytes = &bytes[2..];
+        let counters =
+            Counters { crashes: bytes[0], changes: bytes[1], reads: bytes[2], transfers: bytes[3] };
+        *bytes = &bytes[4..];
         let count = unpack(bytes);
         let mut before = 0;
         let next = |_| {
@@ -40,7 +50,7 @@ impl State {
             before
         };
         let messages = (0..count).map(next).collect();
-        Self { servers, history, crashes, changes, messages }
+        Self { servers, history, counters, messages }
     }
 }
 
@@ -74,8 +84,7 @@ mod tests {
         let state = |messages: &[u32]| State {
             servers: [0, 127, 128],
             history: 70_000,
-            crashes: 1,
-            changes: 0,
+            counters: Counters { crashes: 1, changes: 2, reads: 3, transfers: 4 },
             messages: messages.to_vec(),
         };
         let states = [state(&[]), state(&[0]), state(&[3, 4, 300, 1 << 25])];

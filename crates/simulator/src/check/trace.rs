@@ -42,6 +42,10 @@ fn describe(universe: &Universe, choice: Choice) -> String {
         Choice::Crashes(one) => format!("n{} crashes and starts again", one + 1),
         Choice::Compacts(one) => format!("n{} compacts its log", one + 1),
         Choice::Installs(one) => format!("n{} installs its staged snapshot", one + 1),
+        Choice::Reads(one) => format!("a client reads at n{}", one + 1),
+        Choice::HandsOver(one, two) => {
+            format!("an operator has n{} hand leadership to n{}", one + 1, two + 1)
+        }
         Choice::Transfers(one, two) => format!("the snapshot of n{} is at n{}", one + 1, two + 1),
         Choice::FailsTransfer(one, two) => {
             format!("the snapshot of n{} does not reach n{}", one + 1, two + 1)

@@ -10,7 +10,7 @@ use super::{
     history::{History, LogShape, Summary, Witness},
     scope::Scope,
     server::{Event, Server, ensure},
-    state::State,
+    state::{Counters, State},
     table::{Hash128, Hashes, Permutations, Table, Trusting},
 };
 use crate::{raft::Violation, trace::hash_of};
@@ -28,12 +28,14 @@ pub(super) enum Choice {
     Crashes(usize),
     Compacts(usize),
     Installs(usize),
+    Reads(usize),
+    HandsOver(usize, usize),
     Transfers(usize, usize),
     FailsTransfer(usize, usize),
 }
 
 /// The choices in the order of their numbers.
-const KINDS: [fn(usize, usize) -> Choice; 11] = [
+const KINDS: [fn(usize, usize) -> Choice; 13] = [
     |one, _| Choice::TimesOut(one),
     |one, _| Choice::Lapses(one),
     |one, _| Choice::Beats(one),
@@ -43,6 +45,8 @@ const KINDS: [fn(usize, usize) -> Choice; 11] = [
     |one, _| Choice::Crashes(one),
     |one, _| Choice::Compacts(one),
     |one, _| Choice::Installs(one),
+    |one, _| Choice::Reads(one),
+    Choice::HandsOver,
     Choice::Transfers,
     Choice::FailsTransfer,
 ];
@@ -64,8 +68,10 @@ impl Choice {
             Self::Crashes(one) => (6, one, 0),
             Self::Compacts(one) => (7, one, 0),
             Self::Installs(one) => (8, one, 0),
-            Self::Transfers(one, two) => (9, one, two),
-            Self::FailsTransfer(one, two) => (10, one, two),
+            Self::Reads(one) => (9, one, 0),
+            Self::HandsOver(one, two) => (10, one, two),
+            Self::Transfers(one, two) => (11, one, two),
+            Self::FailsTransfer(one, two) => (12, one, two),
         };
         CHOICES_FIRST + kind * 16 + one as u32 * 4 + two as u32
     }
@@ -144,7 +150,8 @@ impl Universe {
             servers[id as usize - 1] = self.keep_server(server);
         }
         let history = self.keep_history(History::default());
-        let mut state = State { servers, history, crashes: 0, changes: 0, messages: Vec::new() };
+        let mut state =
+            State { servers, history, counters: Counters::default(), messages: Vec::new() };
         if self.scope.has_leader_first {
             self.elect_first(&mut state)?;
         }
@@ -235,9 +242,10 @@ impl Universe {
 
     /// The same for states that differ only in who is who, and different for all others.
     pub(super) fn hash(state: &State, sums: &Sums) -> Hash128 {
-        let counters = u64::from(state.crashes) << 8 | u64::from(state.changes);
+        let Counters { crashes, changes, reads, transfers } = state.counters;
+        let counters = u32::from_le_bytes([crashes, changes, reads, transfers]);
         let least = sums.iter().min().copied().unwrap_or(0);
-        xxhash_rust::xxh3::xxh3_128_with_seed(&least.to_le_bytes(), counters)
+        xxhash_rust::xxh3::xxh3_128_with_seed(&least.to_le_bytes(), counters.into())
     }
 
     /// Everything that can happen in a state and changes it.
@@ -250,11 +258,17 @@ impl Universe {
             choices.extend(scope.has_lapses.then_some(Choice::Lapses(one)));
             choices.extend(scope.has_heartbeats.then_some(Choice::Beats(one)));
             choices.push(Choice::Proposes(one));
-            let may_change = usize::from(state.changes) < scope.changes.len();
+            let counters = state.counters;
+            let may_change = usize::from(counters.changes) < scope.changes.len();
             choices.extend(may_change.then_some(Choice::Changes(one)));
             choices.extend(scope.has_slow_disks.then_some(Choice::Writes(one)));
-            choices.extend((state.crashes < scope.crashes_max).then_some(Choice::Crashes(one)));
+            choices.extend((counters.crashes < scope.crashes_max).then_some(Choice::Crashes(one)));
             choices.extend(scope.has_compaction.then_some(Choice::Compacts(one)));
+            choices.extend((counters.reads < scope.reads_max).then_some(Choice::Reads(one)));
+            if counters.transfers < scope.transfers_max {
+                let others = (0..scope.servers as usize).filter(|&two| two != one);
+                choices.extend(others.map(|two| Choice::HandsOver(one, two)));
+            }
             let known = self.servers.get(state.servers[one]);
             choices.extend(known.server.installing.is_some().then_some(Choice::Installs(one)));
             for to in &known.summary.transfers {
@@ -284,12 +298,23 @@ impl Universe {
             Choice::Installs(one) => self.happens(state, one, choice, |_| Event::Installs),
             Choice::Crashes(one) => self
                 .happens(state, one, choice, |_| Event::Crashes)
-                .map(|next| next.map(|it| State { crashes: it.crashes + 1, ..it })),
+                .map(|next| counted(next, |counters| counters.crashes += 1)),
             Choice::Changes(one) => {
-                let which = usize::from(state.changes);
+                let which = usize::from(state.counters.changes);
                 let key = Memo { choice, extra: which as u32 };
                 self.happens_as(state, one, key, |_| Event::Changes(which))
-                    .map(|next| next.map(|it| State { changes: it.changes + 1, ..it }))
+                    .map(|next| counted(next, |counters| counters.changes += 1))
+            }
+            Choice::Reads(one) => {
+                let floor = self.histories.get(state.history).committed_index();
+                let key = Memo { choice, extra: floor as u32 };
+                self.happens_as(state, one, key, |_| Event::Reads { floor })
+                    .map(|next| counted(next, |counters| counters.reads += 1))
+            }
+            Choice::HandsOver(one, two) => {
+                let to = NodeId(two as u64 + 1);
+                self.happens(state, one, choice, |_| Event::HandsOver(to))
+                    .map(|next| counted(next, |counters| counters.transfers += 1))
             }
             Choice::Transfers(from, to) => self.transfer(state, from, to),
             Choice::FailsTransfer(from, to) => self.end_transfer(state, from, to, false),
@@ -504,6 +529,12 @@ fn add(sums: &mut Sums, hashes: &[Hash128]) {
 
 fn subtract(sums: &mut Sums, hashes: &[Hash128]) {
     sums.iter_mut().zip(hashes).for_each(|(sum, hash)| *sum = sum.wrapping_sub(*hash));
+}
+
+fn counted(next: Option<State>, count: impl FnOnce(&mut Counters)) -> Option<State> {
+    let mut next = next?;
+    count(&mut next.counters);
+    Some(next)
 }
 
 /// Two ordered lists as one, each number once.
