@@ -65,7 +65,7 @@ struct CheckArgs {
     /// Show the scopes and look at none
     #[arg(long)]
     list: bool,
-    /// Look until nothing new is left or the room for states ends
+    /// Look as deep as the long target does
     #[arg(long)]
     long: bool,
     /// Look at everything within so many steps
@@ -130,7 +130,7 @@ fn check_scopes(args: &CheckArgs) -> ExitCode {
         scope.term_max = args.terms.unwrap_or(scope.term_max);
         scope.index_max = args.entries.unwrap_or(scope.index_max);
         scope.crashes_max = args.crashes.unwrap_or(scope.crashes_max);
-        let depth = args.depth.unwrap_or(if args.long { u32::MAX } else { scope.depth });
+        let depth = args.depth.unwrap_or(if args.long { scope.depth_long } else { scope.depth });
         let code = check_scope(&scope, depth, args.states_max);
         // A violation outdoes a budget that ended, which outdoes a pass.
         worst = if worst == VIOLATED || code == VIOLATED { VIOLATED } else { worst.max(code) };

@@ -5,6 +5,9 @@ use std::collections::BTreeSet;
 use onefold_raft::MembershipChange;
 use onefold_types::NodeId;
 
+/// More steps than it takes to every state of the scopes that are looked at to the end.
+const TO_THE_END: u32 = 100;
+
 /// The bounds of one search. Servers are 1 to `servers`.
 #[derive(Clone, Debug)]
 pub struct Scope {
@@ -52,6 +55,8 @@ pub struct Scope {
     pub changes: Vec<MembershipChange>,
     /// Steps to which the ordinary test looks.
     pub depth: u32,
+    /// Steps to which the long target looks, which takes minutes and some two gigabytes.
+    pub depth_long: u32,
 }
 
 impl Scope {
@@ -81,6 +86,7 @@ impl Scope {
             transfers_max: 0,
             changes: Vec::new(),
             depth: 8,
+            depth_long: 16,
         }
     }
 
@@ -90,6 +96,7 @@ impl Scope {
             has_leader_first: true,
             changes: vec![change],
             depth: 11,
+            depth_long: 21,
             ..Self::of_three(name, about)
         }
     }
@@ -97,11 +104,22 @@ impl Scope {
     /// The named scopes.
     pub fn all() -> Vec<Self> {
         let three = [NodeId(3)];
+        let remove = MembershipChange { remove: three.into(), ..MembershipChange::default() };
         vec![
+            Self {
+                term_max: 1,
+                crashes_max: 2,
+                has_lapses: false,
+                has_slow_disks: true,
+                depth: TO_THE_END,
+                depth_long: TO_THE_END,
+                ..Self::of_three("one-term", "one term, slow disks, two crashes, to the end")
+            },
             Self {
                 has_lapses: false,
                 has_slow_disks: true,
                 depth: 12,
+                depth_long: 16,
                 ..Self::of_three("elections", "two terms, slow disks, one crash at any moment")
             },
             Self {
@@ -109,7 +127,8 @@ impl Scope {
                 index_max: 3,
                 has_heartbeats: true,
                 has_slow_disks: true,
-                depth: 9,
+                depth: 8,
+                depth_long: 12,
                 ..Self::of_three("replication", "two commands, slow disks, heartbeats, one crash")
             },
             Self {
@@ -118,13 +137,15 @@ impl Scope {
                 term_max: 5,
                 has_small_appends: true,
                 depth: 12,
+                depth_long: 17,
                 ..Self::of_three("figure-8", "logs as in figure 8 (b), two more terms, one crash")
             },
             Self {
                 has_leader_first: true,
                 index_max: 3,
                 has_compaction: true,
-                depth: 11,
+                depth: 10,
+                depth_long: 12,
                 ..Self::of_three(
                     "snapshot",
                     "logs are compacted, followers get snapshots, one crash",
@@ -135,7 +156,8 @@ impl Scope {
                 crashes_max: 0,
                 index_max: 3,
                 reads_max: 2,
-                depth: 11,
+                depth: 10,
+                depth_long: 13,
                 ..Self::of_three("reads", "two reads of any leaders, two terms, two commands")
             },
             Self {
@@ -143,6 +165,7 @@ impl Scope {
                 term_max: 3,
                 transfers_max: 1,
                 depth: 11,
+                depth_long: 16,
                 ..Self::of_three("transfer", "leadership is handed over, three terms, one crash")
             },
             Self {
@@ -150,14 +173,28 @@ impl Scope {
                 index_max: 2,
                 has_heartbeats: true,
                 has_silence: true,
-                depth: 11,
+                depth: 10,
+                depth_long: 13,
                 ..Self::of_three("silence", "an idle group falls silent and wakes, one crash")
             },
-            Self::of_change(
-                "remove",
-                "one of three voters is removed, two terms, one crash",
-                MembershipChange { remove: three.into(), ..MembershipChange::default() },
-            ),
+            Self {
+                crashes_max: 0,
+                depth: TO_THE_END,
+                depth_long: TO_THE_END,
+                ..Self::of_change(
+                    "calm-remove",
+                    "one of three voters is removed, two terms, no crash, to the end",
+                    remove.clone(),
+                )
+            },
+            Self {
+                depth_long: 19,
+                ..Self::of_change(
+                    "remove",
+                    "one of three voters is removed, two terms, one crash",
+                    remove,
+                )
+            },
             Self {
                 voters: [1, 2].map(NodeId).into(),
                 ..Self::of_change(

@@ -483,7 +483,8 @@ impl Step<'_> {
             })?;
         }
         if let Body::AppendAccepted { matched } = &mut message.body {
-            let is_durable = self.server.is_durable(*matched) && stored.term >= message.term;
+            let is_durable =
+                self.server.is_durable(*matched, message.term) && stored.term >= message.term;
             ensure(
                 is_durable || is_unlooked,
                 "an entry is durable before it is acknowledged",
@@ -529,13 +530,17 @@ impl Server {
         mark
     }
 
-    /// Whether the entry that the core has at an index would be there after a crash.
-    fn is_durable(&self, index: LogIndex) -> bool {
+    /// Whether the entry that was acknowledged in a term would be there after a crash. An
+    /// acknowledgement that waited for its write may be of an earlier term, and the core may have
+    /// given up the entry since: then the disk has it until the next write.
+    fn is_durable(&self, index: LogIndex, in_term: Term) -> bool {
         let covered = self.disk.mark.index.max(self.disk.machine.index);
-        let term = self.core.term_at(index);
-        index <= covered
-            || term.is_none()
-            || self.disk.entries.iter().any(|it| it.index == index && Some(it.term) == term)
+        let known = self.core.term_at(index);
+        let is_right = |term: Term| {
+            if in_term == self.core.term() { Some(term) == known } else { term <= in_term }
+        };
+        let mut stored = self.disk.entries.iter();
+        index <= covered || stored.any(|entry| entry.index == index && is_right(entry.term))
     }
 }
 
