@@ -53,10 +53,10 @@ pub struct Output {
     pub committed: Vec<Entry>,
     /// Reads that may go on, or failed.
     pub read_states: Vec<ReadState>,
-    /// Followers that need entries which the log no longer has. The driver streams the newest
-    /// snapshot it has (of an index not before the log's first) to the follower's driver, which
-    /// stages it durably; then it steps [`crate::Input::SnapshotSent`]. One request stands for a
-    /// follower until that answer.
+    /// Followers that need entries which the log no longer has, or that lost their state machine.
+    /// The driver streams its state as of now (an older snapshot may not reach the follower's log)
+    /// to the follower's driver, which stages it durably; then it steps
+    /// [`crate::Input::SnapshotSent`]. One request stands for a follower until that answer.
     pub send_snapshot: Vec<NodeId>,
     /// Replace the state machine by the staged snapshot with this mark, durably, then step
     /// [`crate::Input::SnapshotInstalled`]; or [`crate::Input::SnapshotMissing`] if there is none.
