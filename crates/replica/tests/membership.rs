@@ -66,7 +66,7 @@ fn short_log() -> Limits {
 
 /// Three nodes that found the group, and others that do not run yet.
 fn setup(all: u64) -> Setup {
-    Setup { founders: 3, limits: short_log(), ..Setup::new(all) }
+    Setup { joiners: all - 3, limits: short_log(), ..Setup::new(all) }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -163,8 +163,8 @@ impl Table for CrashTable {
 #[derive(Clone)]
 pub(crate) struct Setup {
     pub(crate) nodes: u64,
-    /// The first so many nodes found the groups; the others join later, and do not run before.
-    pub(crate) founders: u64,
+    /// The last so many of them do not found the groups, and do not run before they join.
+    pub(crate) joiners: u64,
     pub(crate) groups: Vec<GroupId>,
     pub(crate) storage: Storage,
     pub(crate) limits: Limits,
@@ -175,7 +175,7 @@ impl Setup {
     pub(crate) fn new(nodes: u64) -> Self {
         Self {
             nodes,
-            founders: nodes,
+            joiners: 0,
             groups: vec![GROUP],
             storage: Storage::Memory,
             limits: Limits::default(),
@@ -221,7 +221,7 @@ impl Cluster {
             servers.push(server);
         }
         for (place, server) in servers.into_iter().enumerate() {
-            if place >= cluster.setup.founders as usize {
+            if place as u64 >= cluster.setup.nodes - cluster.setup.joiners {
                 cluster.nodes.push(None);
                 continue;
             }
@@ -245,8 +245,9 @@ impl Cluster {
         let mut config = HostConfig::new(node);
         config.limits = self.setup.limits.clone();
         config.election_ticks = self.setup.election_ticks;
-        let formed = if node.get() <= self.setup.founders {
-            Formation::Founders((1..=self.setup.founders).map(NodeId).collect())
+        let founders = self.setup.nodes - self.setup.joiners;
+        let formed = if node.get() <= founders {
+            Formation::Founders((1..=founders).map(NodeId).collect())
         } else {
             Formation::Joining
         };
