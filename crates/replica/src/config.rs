@@ -100,6 +100,11 @@ impl HostConfig {
         Ok(())
     }
 
+    /// Ticks between two beats of this node: a node that is down missed three of them.
+    pub(crate) fn beat_ticks(&self) -> u32 {
+        self.heartbeat_ticks.max(self.election_ticks / 3)
+    }
+
     /// No longer than the shortest election timeout, so that a dead leader is replaced as soon as
     /// without leases.
     fn lease(&self) -> Lease {

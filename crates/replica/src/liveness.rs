@@ -1,7 +1,7 @@
 //! Which nodes are alive, from beats between nodes and not from heartbeats of groups.
 //!
-//! Nodes that share a group send each other a [`Beat`] every heartbeat interval, one for all the
-//! groups together. A quiet group sends nothing at all: that its leader's node still beats is what
+//! Nodes that share a group send each other a [`Beat`] a few times in an election timeout, one for
+//! all the groups together. A quiet group sends nothing at all: that its leader's node still beats is what
 //! its followers know of it. So a beat says two things: the process is alive, and it is the same
 //! process as before, hence still leads what it led.
 //!

@@ -20,15 +20,15 @@ impl Driver {
         if !self.active.is_empty() {
             return 0;
         }
-        let interval = self.core.config.heartbeat_ticks;
+        let interval = self.core.config.beat_ticks();
         let since_beat = u32::try_from(self.ticks % u64::from(interval));
         interval - 1 - since_beat.expect("it is less than the interval")
     }
 
     /// Ticks are due.
     pub(super) fn pass_ticks(&mut self, due: u32) -> Result<(), HostError> {
-        let interval = self.core.config.heartbeat_ticks;
-        // Missed ticks are made up for as far as heartbeats need it. More would make elections that
+        let interval = self.core.config.beat_ticks();
+        // Missed ticks are made up for as far as heartbeats and beats need it. More would make elections that
         // nobody needs, since what others said meanwhile may still be under way.
         let due = due.min(interval);
         let mut is_beating = false;

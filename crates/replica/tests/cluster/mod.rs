@@ -169,6 +169,7 @@ pub(crate) struct Setup {
     pub(crate) storage: Storage,
     pub(crate) limits: Limits,
     pub(crate) election_ticks: u32,
+    pub(crate) lease_reads: bool,
 }
 
 impl Setup {
@@ -180,6 +181,7 @@ impl Setup {
             storage: Storage::Memory,
             limits: Limits::default(),
             election_ticks: HostConfig::ELECTION_TICKS,
+            lease_reads: false,
         }
     }
 }
@@ -245,6 +247,7 @@ impl Cluster {
         let mut config = HostConfig::new(node);
         config.limits = self.setup.limits.clone();
         config.election_ticks = self.setup.election_ticks;
+        config.lease_reads = self.setup.lease_reads;
         let founders = self.setup.nodes - self.setup.joiners;
         let formed = if node.get() <= founders {
             Formation::Founders((1..=founders).map(NodeId).collect())
