@@ -164,6 +164,8 @@ numbers! {
         snapshots_installed_total,
         /// Times that this replica's state was found to differ from the majority's.
         divergences_total,
+        /// Times that another replica's state was found to differ from the majority's.
+        divergences_seen_total,
         /// Times that the replicas' states differed and none had a majority.
         divergences_undecided_total,
     }

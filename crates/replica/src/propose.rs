@@ -166,7 +166,10 @@ pub(crate) async fn here(
 ) -> Result<Bytes, ProposeError> {
     let group = cell.id;
     let (reply, answer) = oneshot::channel();
-    let command = seal_command(now(), session, command)?;
+    let command = seal_command(now(), session, command).inspect_err(|_| {
+        // The only reason that there is.
+        cell.counters.proposals_too_large_total.increment();
+    })?;
     core.inbox.propose(Proposal { group, command, reply })?;
     match timeout_at(until, answer).await {
         Ok(Ok(answer)) => answer,

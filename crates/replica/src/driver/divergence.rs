@@ -1,7 +1,7 @@
 //! Replicas compare the hashes of their states, and one that is wrong gives its own up.
 
 use bytes::Bytes;
-use onefold_raft::Input;
+use onefold_raft::{Input, SnapshotMark};
 use onefold_types::{GroupId, NodeId};
 
 use super::Driver;
@@ -97,6 +97,7 @@ impl Driver {
                     );
                 }
                 Finding::OtherDiverged { index, node } => {
+                    counters.divergences_seen_total.increment();
                     tracing::warn!(%group, %index, %node, "another replica's state is wrong");
                 }
             }
@@ -110,10 +111,30 @@ impl Driver {
         let driven = self.at(group);
         driven.cell.set_state_lost();
         driven.give_up_all_waiters("this replica's state was found to be wrong");
+        if driven.is_installing {
+            // A snapshot is about to replace it.
+            return Ok(());
+        }
+        driven.step(Input::Wake)?;
         driven.step(Input::StateLost)?;
         let applier = driven.applier;
         // An apply thread that is gone has reported why.
         let _ = self.appliers[applier].send(Work::Discard { group });
+        Ok(())
+    }
+
+    /// The snapshot that was about to replace the state is not there.
+    pub(super) fn snapshot_missing(
+        &mut self,
+        group: GroupId,
+        mark: SnapshotMark,
+    ) -> Result<(), HostError> {
+        let driven = self.at(group);
+        driven.is_installing = false;
+        driven.step(Input::SnapshotMissing(mark))?;
+        if driven.judge.is_diverged() && !driven.raft.is_state_lost() {
+            self.give_state_up(group)?;
+        }
         Ok(())
     }
 

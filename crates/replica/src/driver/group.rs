@@ -59,6 +59,10 @@ pub(super) struct Driven {
     pub(super) judge: Judge,
     /// Where the state ends.
     pub(super) last_checkpoint: Checkpoint,
+    /// Syncs of the table up to this one began with another state than the present one.
+    syncs_ignored: u64,
+    /// An apply thread was told to install a staged snapshot.
+    pub(super) is_installing: bool,
 }
 
 /// What became of a message.
@@ -86,6 +90,8 @@ impl Driven {
         Self {
             judge: Judge::new(cell.node),
             last_checkpoint,
+            syncs_ignored: 0,
+            is_installing: false,
             cell,
             raft,
             applier,
@@ -320,6 +326,7 @@ impl Driven {
         &mut self,
         mark: SnapshotMark,
         hash: StateHash,
+        syncs: u64,
     ) -> Result<(), HostError> {
         let index = mark.index;
         self.step(Input::SnapshotInstalled(mark))?;
@@ -327,9 +334,10 @@ impl Driven {
         self.unapplied.applied(index);
         self.publish_membership();
         self.cell.counters.snapshots_installed_total.increment();
-        if !self.raft.is_state_lost() {
-            self.cell.set_whole();
-        }
+        self.is_installing = false;
+        self.cell.set_whole();
+        // What syncs that began before say of the state is of another one.
+        self.syncs_ignored = syncs;
         self.judge.rebuilt();
         self.last_checkpoint = Checkpoint { index, hash };
         // Whether they were executed is hidden in the snapshot.
@@ -354,6 +362,11 @@ impl Driven {
             SnapshotOutcome::Failed => self.cell.counters.snapshots_failed_total.increment(),
         }
         self.step(Input::SnapshotSent { to, outcome })
+    }
+
+    /// Whether the sync with this number tells what of the present state is durable.
+    pub(super) fn may_compact(&self, sync: u64) -> bool {
+        !self.raft.is_state_lost() && sync > self.syncs_ignored
     }
 
     pub(super) fn is_compaction_due(&self, limits: &Limits) -> bool {

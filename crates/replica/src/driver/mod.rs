@@ -74,6 +74,8 @@ pub(crate) struct Driver {
     retained_bytes: usize,
     sending: Arc<Semaphore>,
     is_syncing: bool,
+    /// How often the table was made durable, or is being.
+    syncs: u64,
     ticks: u64,
     /// When the round began, if leases are used.
     now_micros: Option<u64>,
@@ -108,6 +110,7 @@ impl Driver {
             persists: Vec::new(),
             sending,
             is_syncing: false,
+            syncs: 0,
             ticks: 0,
             now_micros: None,
         }
@@ -185,11 +188,10 @@ impl Driver {
                 self.sync_table_if_due(group);
             }
             Event::SnapshotInstalled { group, mark, hash } => {
-                self.retaining(group, |driven| driven.snapshot_installed(mark, hash))?;
+                let syncs = self.syncs;
+                self.retaining(group, |driven| driven.snapshot_installed(mark, hash, syncs))?;
             }
-            Event::SnapshotMissing { group, mark } => {
-                self.at(group).step(Input::SnapshotMissing(mark))?;
-            }
+            Event::SnapshotMissing { group, mark } => self.snapshot_missing(group, mark)?,
             Event::SnapshotSent { group, to, outcome } => {
                 self.at(group).snapshot_sent(to, outcome)?;
             }
@@ -338,9 +340,14 @@ impl Driver {
         if self.retained_bytes > limits.retained_bytes_max
             || self.groups[&group].is_compaction_due(limits)
         {
-            self.is_syncing = true;
-            self.core.chores.sync();
+            self.sync_table();
         }
+    }
+
+    fn sync_table(&mut self) {
+        self.is_syncing = true;
+        self.syncs += 1;
+        self.core.chores.sync();
     }
 
     /// What each group had applied is durable in the table: drops what need not be kept.
@@ -349,7 +356,8 @@ impl Driver {
         let core = self.core.clone();
         let limits = &core.config.limits;
         for (&group, &index) in durable {
-            if self.groups[&group].is_compaction_due(limits) {
+            let driven = &self.groups[&group];
+            if driven.may_compact(self.syncs) && driven.is_compaction_due(limits) {
                 self.retaining(group, |driven| driven.compact(index, limits))?;
             }
         }
@@ -359,16 +367,18 @@ impl Driver {
         // The biggest go first, down to where all others are.
         let sizes = self.groups.values().map(Driven::retained_bytes).collect();
         let level = retained::level(sizes, limits.retained_bytes_max);
+        let mut may_sync_again = false;
         for (&group, &index) in durable {
-            if self.groups[&group].retained_bytes() > level {
+            let driven = &self.groups[&group];
+            if driven.may_compact(self.syncs) && driven.retained_bytes() > level {
                 core.counters.compactions_forced_total.increment();
+                may_sync_again = true;
                 self.retaining(group, |driven| driven.compact_to(index, level))?;
             }
         }
-        if self.retained_bytes > limits.retained_bytes_max {
+        if may_sync_again && self.retained_bytes > limits.retained_bytes_max {
             // More was applied meanwhile.
-            self.is_syncing = true;
-            core.chores.sync();
+            self.sync_table();
         }
         Ok(())
     }

@@ -68,6 +68,7 @@ impl Driver {
         }
         driven.give_up_waiters_if_removed();
         if let Some(mark) = output.install_snapshot {
+            driven.is_installing = true;
             let _ = applier.send(Work::Install { group, mark });
         }
         for to in output.send_snapshot {

@@ -34,8 +34,8 @@ pub(crate) const GROUP: GroupId = GroupId(7);
 
 const COUNT: &[u8] = b"count";
 
-/// Counts what it applies and stores pairs. `add` answers the new count, `put key value` and `copy from to` the index,
-/// `time` the replicated time.
+/// Counts what it applies and stores pairs. `add` answers the new count, `put key value` and
+/// `copy from to` the index, `time` the replicated time.
 #[derive(Default)]
 pub(crate) struct Counter {
     /// A cache, to see that it is rebuilt whenever the table changes under it.
@@ -283,6 +283,16 @@ impl Cluster {
                 Arc::new(table.expect("a good table"))
             }
         }
+    }
+
+    /// A process that is not a node's own and says that it is this node.
+    pub(crate) fn pretend(&self, node: NodeId) -> Peers {
+        let identity = Arc::new(IdentityCell::new(Identity::node(ClusterId(1), node)));
+        let peers = Peers::new(identity, onefold_transport::Limits::default());
+        for (place, address) in self.addresses.iter().enumerate() {
+            peers.set_address(NodeId(place as u64 + 1), address.clone());
+        }
+        peers
     }
 
     pub(crate) fn folder(&self, place: usize) -> &Path {
