@@ -3,7 +3,6 @@
 
 mod common;
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,7 +12,6 @@ use common::{
     peers_of_node_1, raw_accept, raw_client, raw_connection, soon,
 };
 use onefold_transport::{CallError, Class, Identity, Limits};
-use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -261,65 +259,4 @@ async fn a_listener_that_is_no_node_is_unreachable() {
     let (outcome, _stream) = tokio::join!(call, web_server);
     let error = outcome.expect_err("no node");
     assert!(matches!(error, CallError::Unreachable { .. }) && error.is_unsent(), "{error}");
-}
-
-/// Runs one case of a property against one server for all cases.
-fn with_live_server(strategy_bytes: impl Strategy<Value = (bool, Vec<u8>)>) {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    let server = runtime.block_on(server());
-    let address: SocketAddr = server.address;
-    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(200));
-    let outcome = runner.run(&strategy_bytes, |(greeted, bytes)| {
-        runtime.block_on(async {
-            let mut stream = if greeted {
-                raw_client(address).await
-            } else {
-                TcpStream::connect(address).await.expect("a listening server")
-            };
-            let _ = stream.write_all(&bytes).await;
-            let _ = stream.shutdown().await;
-            let mut answer = Vec::new();
-            let _ = soon("the server hangs up", stream.read_to_end(&mut answer)).await;
-        });
-        Ok(())
-    });
-    outcome.expect("no case hangs");
-    runtime.block_on(async {
-        assert_serves(address).await;
-        assert_eq!(server.status.handlers_panicked_total.get(), 0);
-        eventually("all are gone", || server.status.connections_open.get() == 0).await;
-        server.stop().await;
-    });
-}
-
-#[test]
-fn random_bytes_on_a_live_socket_only_end_their_connection() {
-    with_live_server((any::<bool>(), prop::collection::vec(any::<u8>(), 0..300)));
-}
-
-#[test]
-fn damaged_streams_of_frames_on_a_live_socket_only_end_their_connection() {
-    let frames = prop::collection::vec((0..12_u8, any::<u16>(), 0..3_u64, 0..200_usize), 1..6);
-    let damage = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3);
-    let cut = any::<prop::sample::Index>();
-    let strategy = (frames, damage, cut).prop_map(|(frames, damage, cut)| {
-        let mut bytes = Vec::new();
-        for (kind, method, request, length) in frames {
-            let (method, head) = if method % 2 == 0 { (7, vec![1]) } else { (method, vec![]) };
-            let body = vec![kind; length];
-            let frame = RawFrame { method, request, head, body, ..RawFrame::new(kind) };
-            bytes.extend(frame.bytes());
-        }
-        for (at, value) in damage {
-            let at = at.index(bytes.len());
-            bytes[at] = value;
-        }
-        bytes.truncate(cut.index(bytes.len() + 1));
-        (true, bytes)
-    });
-    with_live_server(strategy);
 }

@@ -11,6 +11,9 @@ use crate::frame::{DecodeError, HEADER_BYTES, Header};
 
 /// Bytes that a read asks for when no large frame is under way.
 const READ_BYTES: usize = 64 << 10;
+/// Bytes of a large frame that are made room for before any of it came. Beyond that there is never
+/// more room than as much again as came already: an announced length costs nothing by itself.
+const ANNOUNCED_BYTES_MAX: usize = 1 << 20;
 /// Free room below which the buffer is renewed instead of being filled up by tiny reads.
 const READ_ROOM_MIN: usize = 4 << 10;
 
@@ -97,12 +100,13 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         }
     }
 
-    /// Reads once, after making sure that the buffer can grow to `length` bytes.
+    /// Reads once, after making sure that the buffer can grow towards `length` bytes.
     async fn read(&mut self, length: usize) -> Result<usize, End> {
         let missing = length.saturating_sub(self.buffer.len());
         let room = self.buffer.capacity() - self.buffer.len();
         if room < missing.max(READ_ROOM_MIN) {
-            self.buffer.reserve(missing.max(READ_BYTES));
+            let believed_bytes = self.buffer.len().max(ANNOUNCED_BYTES_MAX);
+            self.buffer.reserve(missing.min(believed_bytes).max(READ_BYTES));
         }
         let count = self.stream.read_buf(&mut self.buffer).await?;
         self.activity.received(count);
@@ -146,6 +150,20 @@ mod tests {
             reader.skip(&header).await.expect("its payload");
             assert!(matches!(reader.header().await, Err(End::Closed)));
         });
+    }
+
+    #[test]
+    fn a_length_that_is_only_announced_takes_no_memory() {
+        let mut bytes = frame(b"", &vec![7; PAYLOAD_BYTES_MAX]);
+        bytes.truncate(HEADER_BYTES + 100);
+        let mut reader = reader(&bytes);
+        block_on(async {
+            let header = reader.header().await.expect("the header is whole");
+            assert_eq!(header.payload_length(), PAYLOAD_BYTES_MAX);
+            let payload = reader.payload(&header).await;
+            assert!(matches!(payload, Err(End::Malformed(DecodeError::Truncated))));
+        });
+        assert!(reader.buffer.capacity() <= 2 * ANNOUNCED_BYTES_MAX);
     }
 
     #[test]
