@@ -1,6 +1,6 @@
 //! Answers to operators: how this node and the cluster are, and the access keys.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -13,10 +13,11 @@ use onefold_files::FileSystem;
 use onefold_log::Log;
 use onefold_replica::Host;
 use onefold_table::Table;
-use onefold_transport::{Class, Peers, RemoteCode, RemoteError, Router};
+use onefold_transport::{Class, Peers, RemoteCode, RemoteError, Router, TransportStatus};
 use onefold_types::{ClusterId, NodeId};
 
 use crate::keys::{KeyError, S3Keys};
+use crate::metrics::Reading;
 use crate::registry::{Followed, Record};
 
 /// How long another node may take to say how it is.
@@ -40,6 +41,8 @@ pub(crate) struct Admin {
     pub(crate) table: Arc<dyn Table>,
     /// The other nodes.
     pub(crate) peers: Peers,
+    /// What happens on the peer port, once it is served.
+    pub(crate) inbound: OnceLock<Arc<TransportStatus>>,
     /// The members.
     pub(crate) followed: Followed,
     /// The file system.
@@ -111,6 +114,20 @@ impl Admin {
             groups: self.host.status().into_iter().map(report).collect(),
             log_bytes: self.log.status().bytes,
             table_bytes: self.table.size_bytes(),
+        }
+    }
+
+    /// What the metrics page shows.
+    pub(crate) fn reading(&self) -> Reading {
+        Reading {
+            node: self.node,
+            uptime_s: self.started.elapsed().as_secs(),
+            log: self.log.status(),
+            table_bytes: self.table.size_bytes(),
+            host: self.host.metrics(),
+            groups: self.host.status(),
+            inbound: self.inbound.get().cloned(),
+            outbound: self.peers.status(),
         }
     }
 

@@ -20,6 +20,7 @@ mod http;
 mod keys;
 mod members;
 mod membership;
+mod metrics;
 mod node;
 mod nodes;
 mod placement;

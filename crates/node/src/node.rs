@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
@@ -169,6 +169,8 @@ pub async fn run(
     let mut router = Router::default();
     introduction.register(&mut router);
     node.register(&mut router);
+    // Nobody else sets it.
+    let _ = node.admin.inbound.set(server.status());
 
     let stop = CancellationToken::new();
     let mut parts: Parts = JoinSet::new();
@@ -347,6 +349,7 @@ impl Node {
             log,
             table: Arc::clone(&table),
             peers: peers.clone(),
+            inbound: OnceLock::new(),
             followed: followed.clone(),
             files: Arc::new(files.files()),
             keys: keys.clone(),

@@ -25,6 +25,8 @@ pub mod divergence;
 mod driver;
 mod error;
 mod forward;
+#[cfg(test)]
+mod fuzz;
 mod group;
 mod host;
 mod inbox;

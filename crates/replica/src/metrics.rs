@@ -42,12 +42,19 @@ impl Counter {
 macro_rules! numbers {
     (
         $(#[$about:meta])* $values:ident from $counters:ident {
-            $($(#[$doc:meta])* $name:ident,)*
+            $($(#[doc = $doc:literal])* $name:ident,)*
         }
     ) => {
         $(#[$about])*
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-        pub struct $values { $($(#[$doc])* pub $name: u64,)* }
+        pub struct $values { $($(#[doc = $doc])* pub $name: u64,)* }
+
+        impl $values {
+            /// Each number with its name and what it says, in the order of their declaration.
+            pub fn each(&self) -> Vec<(&'static str, &'static str, u64)> {
+                vec![$((stringify!($name), concat!($($doc),*).trim_ascii(), self.$name),)*]
+            }
+        }
 
         #[derive(Debug, Default)]
         pub(crate) struct $counters { $(pub(crate) $name: Counter,)* }

@@ -23,7 +23,7 @@ mod export;
 mod generations;
 mod group;
 mod hash;
-mod pairs;
+pub(crate) mod pairs;
 pub(crate) mod records;
 pub(crate) mod sessions;
 mod staging;

@@ -54,7 +54,7 @@ fn length(bytes: &Bytes) -> u32 {
 }
 
 /// The pairs of a piece; `None` when it is malformed.
-pub(super) fn parse(body: &Bytes) -> Option<Vec<(Bytes, Bytes)>> {
+pub(crate) fn parse(body: &Bytes) -> Option<Vec<(Bytes, Bytes)>> {
     let mut pairs = Vec::new();
     let mut at = 0;
     while at < body.len() {
