@@ -14,6 +14,7 @@
 
 mod admin;
 mod controller;
+mod duplicate;
 pub mod folder;
 pub mod formation;
 mod http;

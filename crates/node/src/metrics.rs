@@ -4,7 +4,6 @@
 //! while the process lives, every other one is what is so now. `docs/metrics.md` lists them all, and
 //! a test keeps that list true.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -33,7 +32,7 @@ pub(crate) struct Reading {
 
 /// Writes the page.
 pub(crate) fn render(reading: &Reading) -> String {
-    let mut page = Page { node: reading.node, families: BTreeMap::new() };
+    let mut page = Page { node: reading.node, families: Vec::new() };
     let uptime = "Seconds since the process started.";
     page.add("onefold_node_uptime_seconds", uptime, &[], reading.uptime_s);
     let table_bytes = "Bytes of the ordered table on the disk.";
@@ -53,13 +52,14 @@ pub(crate) fn render(reading: &Reading) -> String {
     page.write()
 }
 
-/// The families of a page, by name.
+/// The families of a page, in the order in which they were first added.
 struct Page {
     node: NodeId,
-    families: BTreeMap<String, Family>,
+    families: Vec<Family>,
 }
 
 struct Family {
+    name: String,
     help: &'static str,
     samples: Vec<(String, u64)>,
 }
@@ -72,14 +72,19 @@ impl Page {
             // Values are names of this program's own, which need no escapes.
             let _ = write!(text, ",{label}=\"{value}\"");
         }
-        let empty = || Family { help, samples: Vec::new() };
-        let family = self.families.entry(name.to_owned()).or_insert_with(empty);
-        family.samples.push((text, value));
+        let sample = (text, value);
+        match self.families.iter_mut().find(|family| family.name == name) {
+            Some(family) => family.samples.push(sample),
+            None => {
+                let name = name.to_owned();
+                self.families.push(Family { name, help, samples: vec![sample] });
+            }
+        }
     }
 
     fn write(&self) -> String {
         let mut text = String::new();
-        for (name, Family { help, samples }) in &self.families {
+        for Family { name, help, samples } in &self.families {
             let kind = if name.ends_with("_total") { "counter" } else { "gauge" };
             // Writing to a String cannot fail.
             let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
@@ -94,7 +99,11 @@ impl Page {
 fn log(page: &mut Page, log: &LogStatus) {
     let numbers = [
         ("segments", "Segment files of the write-ahead log.", log.segments),
-        ("size_bytes", "Bytes of those, with what is laid out in advance.", log.bytes),
+        (
+            "size_bytes",
+            "Bytes of the log's segment files, with what is laid out in advance.",
+            log.bytes,
+        ),
         ("appends_total", "Appends that became durable.", log.appends),
         ("fsyncs_total", "Syncs of the log; fewer than appends when many waited.", log.fsyncs),
         ("written_bytes_total", "Bytes written to the log.", log.written_bytes),
@@ -241,7 +250,7 @@ fn group(page: &mut Page, status: &GroupStatus, metrics: Option<&GroupMetrics>) 
 fn snapshots(page: &mut Page, snapshots: &SnapshotMetrics) {
     let numbers = [
         ("pieces_sent_total", "Pieces of snapshots that followers took.", snapshots.pieces_sent),
-        ("sent_bytes_total", "Bytes of those.", snapshots.bytes_sent),
+        ("sent_bytes_total", "Bytes of pieces that followers took.", snapshots.bytes_sent),
         ("delivered_total", "Snapshots that followers have whole.", snapshots.delivered),
         (
             "interrupted_total",
@@ -249,7 +258,11 @@ fn snapshots(page: &mut Page, snapshots: &SnapshotMetrics) {
             snapshots.interrupted,
         ),
         ("pieces_received_total", "Pieces that were written here.", snapshots.pieces_received),
-        ("received_bytes_total", "Bytes of those.", snapshots.bytes_received),
+        (
+            "received_bytes_total",
+            "Bytes of pieces that were written here.",
+            snapshots.bytes_received,
+        ),
         (
             "pieces_refused_total",
             "Pieces refused here: a wrong checksum, number, total or content.",

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::Admin;
 use crate::controller::{self, Controller};
+use crate::duplicate::until_duplicated;
 use crate::folder::{Folder, FolderError, Formed};
 use crate::formation::{FormationError, Introduction, form};
 use crate::http;
@@ -123,6 +124,15 @@ pub enum NodeError {
     /// The first access key.
     #[error("the first S3 access key could not be created: {0}")]
     FirstKey(String),
+    /// Another process runs as this node.
+    #[error(
+        "another process runs as node {node}: this data folder is a copy of its folder, or the \
+         other way round. The members know that one, so this one stops. Stop and delete the copy"
+    )]
+    Duplicate {
+        /// The node.
+        node: NodeId,
+    },
     /// A part ended that should run for as long as the node.
     #[error("{part} ended unexpectedly{reason}; start the node again")]
     Ended {
@@ -480,6 +490,9 @@ impl Node {
                 Verdict::Folder(error) => Err(error.into()),
             },
             () = self.roster.exchange() => Err(self.leave().await),
+            () = until_duplicated(self.id, &self.admin.peers) => {
+                Err(NodeError::Duplicate { node: self.id })
+            }
             ended = parts.join_next() => Err(match ended {
                 Some(Ok((part, reason))) => NodeError::Ended { part, reason },
                 Some(Err(panic)) => {

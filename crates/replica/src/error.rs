@@ -307,8 +307,9 @@ pub enum HostError {
     /// The table knows the group, but the log does not. Votes and acknowledgements are lost.
     #[error(
         "group {group}: the table has applied index {applied}, but the log has nothing of the \
-         group; restore both from one copy, or remove the node's data folder and let the node join \
-         again as a new one"
+         group, so that votes and acknowledged entries are forgotten: put the log back that was \
+         there, or remove this node from the cluster and let the machine join as a new node on an \
+         empty data folder"
     )]
     LogLost {
         /// The group.

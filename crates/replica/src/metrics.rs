@@ -103,7 +103,7 @@ numbers! {
         messages_not_member_total,
         /// Appends to the log: each is one write and shares a sync with those that wait with it.
         log_appends_total,
-        /// Records in those.
+        /// Records in the appends to the log.
         log_records_total,
         /// Bytes on their way to the log.
         unsynced_bytes,
@@ -113,13 +113,13 @@ numbers! {
         compactions_forced_total,
         /// Proposals that wait for the consensus thread.
         proposals_waiting,
-        /// Bytes of those.
+        /// Bytes of proposals that wait for the consensus thread.
         proposals_waiting_bytes,
         /// Reads that wait for the consensus thread.
         reads_waiting,
         /// Frames that wait for the consensus thread.
         frames_waiting,
-        /// Bytes of those.
+        /// Bytes of frames that wait for the consensus thread.
         frames_waiting_bytes,
     }
 }
@@ -129,7 +129,7 @@ numbers! {
     GroupMetrics from GroupCounters {
         /// Commands that this replica, as the leader, took into its log.
         proposals_accepted_total,
-        /// Commands that it did not take: too much work, or another node leads.
+        /// Commands that this replica did not take: too much work, or another node leads.
         proposals_refused_total,
         /// Commands refused because they are larger than an entry may be.
         proposals_too_large_total,
@@ -143,11 +143,11 @@ numbers! {
         applied_index,
         /// Entries applied.
         entries_applied_total,
-        /// Bytes of those.
+        /// Bytes of the entries applied.
         bytes_applied_total,
         /// Times that this replica stood for election.
         elections_total,
-        /// Times that it won.
+        /// Times that this replica won an election.
         elections_won_total,
         /// Times that another leader than before was seen.
         leader_changes_total,
@@ -155,7 +155,7 @@ numbers! {
         membership_changes_total,
         /// Bytes of applied entries that are kept for slow followers.
         retained_bytes,
-        /// Those entries.
+        /// Applied entries that are kept for slow followers.
         retained_entries,
         /// Bytes of entries in the log that are not applied yet.
         unapplied_bytes,

@@ -36,8 +36,8 @@ pub enum TableError {
     },
     /// A file of the table is damaged. Nothing was changed or repaired.
     #[error(
-        "table file {file} is damaged: {reason}; restore the node's data folder from a copy, or \
-         remove it and let the node fetch its data from the other replicas"
+        "table file {file} is damaged: {reason}. Remove this node from the cluster and let the \
+         machine join as a new node on an empty data folder; the other nodes hold the data"
     )]
     Corrupt {
         /// The damaged file; the table's folder when no single file can be named.

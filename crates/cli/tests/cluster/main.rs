@@ -8,6 +8,7 @@ mod bad_input;
 mod dev;
 mod etcdctl;
 mod faults;
+mod hostile;
 mod jobs;
 mod local_cluster;
 mod membership;
