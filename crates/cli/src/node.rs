@@ -145,7 +145,8 @@ fn list(nodes: &[NodeInfo], format: Format) -> anyhow::Result<()> {
         };
         let lag = node.groups.iter().filter_map(|seat| seat.lag).max();
         let mut state = node.state.name().to_owned();
-        if let Some(other) = node.replaces.filter(|_| node.state != NodeState::Removed) {
+        let is_coming = matches!(node.state, NodeState::Invited | NodeState::Joining);
+        if let Some(other) = node.replaces.filter(|_| is_coming) {
             state = format!("{state} for {other}");
         }
         if let Some(chunks) = node.chunks_left {

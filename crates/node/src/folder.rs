@@ -191,6 +191,12 @@ impl Folder {
         })
     }
 
+    /// Whether the node whose data is in a folder was removed from its cluster. Takes no lock, and
+    /// says no to whatever is not a data folder.
+    pub fn is_removed(path: &Path) -> bool {
+        read_identity(path, &path.join(IDENTITY_FILE)).is_ok_and(|identity| identity.removed)
+    }
+
     /// The random number that tells this folder from every other.
     pub fn incarnation(&self) -> u64 {
         self.incarnation
@@ -333,8 +339,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut opened = Folder::open(folder.path()).unwrap();
         opened.adopt(formed(opened.incarnation())).unwrap();
+        assert!(!Folder::is_removed(folder.path()));
         opened.mark_removed().unwrap();
         drop(opened);
+        assert!(Folder::is_removed(folder.path()));
         let error = Folder::open(folder.path()).err().unwrap();
         assert!(matches!(error, FolderError::Removed { node: NodeId(1), .. }), "{error}");
     }

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use onefold_admin::{NewNode, NewS3Key, NodeInfo, NodeRemoval, NodeState};
+use onefold_admin::{NewNode, NewS3Key, NodeInfo, NodeRemoval};
 use onefold_client::Client;
+use onefold_node::folder::Folder;
 use onefold_types::NodeId;
 use rustix::fs::{FlockOperation, flock};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -116,7 +117,7 @@ impl LocalCluster {
         self.slots.iter().map(|slot| slot.entry.clone()).collect()
     }
 
-    fn slot(&mut self, id: u64) -> anyhow::Result<usize> {
+    fn slot(&self, id: u64) -> anyhow::Result<usize> {
         let position = self.slots.iter().position(|slot| slot.entry.id == id);
         position.with_context(|| {
             let ids: Vec<_> = self.slots.iter().map(|slot| slot.entry.id.to_string()).collect();
@@ -167,12 +168,18 @@ impl LocalCluster {
         let position = self.slot(id)?;
         let others = self.slots.iter().filter(|slot| slot.entry.id != id);
         let client = Client::new(others.map(|slot| slot.entry.peer.clone()).collect())?;
-        client.remove_node(NodeRemoval { node: NodeId(id), force: false }).await?;
+        let address = &self.slots[position].entry.peer;
+        // A node that lost its folder has another number in the cluster.
+        let is_meant = |node: &&NodeInfo| node.address == *address && node.state.is_member();
+        let nodes = client.nodes().await?;
+        let meant: Vec<NodeId> = nodes.iter().filter(is_meant).map(|node| node.node).collect();
+        for node in meant {
+            client.remove_node(NodeRemoval { node, force: false }).await?;
+        }
         let give_up = Instant::now() + READY_PATIENCE;
         loop {
-            let nodes = client.nodes().await.unwrap_or_default();
-            let removed = |node: &NodeInfo| node.state == NodeState::Removed;
-            if nodes.iter().any(|node| node.node.get() == id && removed(node)) {
+            let nodes = client.nodes().await;
+            if nodes.is_ok_and(|nodes| !nodes.iter().any(|node| is_meant(&node))) {
                 break;
             }
             ensure!(
@@ -199,7 +206,8 @@ impl LocalCluster {
             if let Some((_, reason)) = self.reap()?.into_iter().find(|(ended, _)| *ended == id) {
                 bail!("node {id} did not start: {reason}");
             }
-            let address = &self.slots[position].entry.http;
+            // Nodes that ended because they were removed are gone from the list.
+            let address = &self.slots[self.slot(id)?].entry.http;
             let is_late = started.elapsed() > NODE_READY_PATIENCE;
             if answers(address, "/readyz").await || (is_late && answers(address, "/livez").await) {
                 return Ok(());
@@ -239,6 +247,8 @@ impl LocalCluster {
             slot.entry.pid = 0;
         }
         if !ended.is_empty() {
+            self.slots
+                .retain(|slot| slot.process.is_some() || !Folder::is_removed(&slot.entry.data_dir));
             self.save()?;
         }
         Ok(ended)
@@ -317,7 +327,13 @@ fn ids_before(
     before: &[NodeEntry],
     options: &ClusterOptions,
 ) -> anyhow::Result<Vec<u64>> {
-    let count = before.len();
+    let (removed, left): (Vec<_>, Vec<_>) =
+        before.iter().map(|node| node.id).partition(|id| is_removed(folder, *id));
+    for id in removed {
+        eprintln!("node {id} was removed from the cluster and is left out");
+    }
+    ensure!(!left.is_empty(), "every node in {} was removed", folder.display());
+    let count = left.len();
     if let Some(nodes) = options.nodes.filter(|nodes| *nodes != count) {
         bail!(
             "{} holds a cluster of {count} nodes, not {nodes}; give --nodes {count} or another \
@@ -336,7 +352,12 @@ fn ids_before(
             now.peer
         );
     }
-    Ok(before.iter().map(|node| node.id).collect())
+    Ok(left)
+}
+
+/// Whether a node was removed from the cluster by somebody else than `dev`.
+fn is_removed(folder: &Path, id: u64) -> bool {
+    Folder::is_removed(&NodeEntry::data_dir_of(folder, id))
 }
 
 /// Fails with the name of the first port that something else keeps.

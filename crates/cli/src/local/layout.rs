@@ -92,12 +92,17 @@ impl NodeEntry {
         Ok(Self {
             id,
             pid: 0,
-            data_dir: folder.join(format!("node{id}")),
+            data_dir: Self::data_dir_of(folder, id),
             etcd: address(ports.etcd),
             s3: address(ports.s3),
             http: address(ports.http),
             peer: address(ports.peer),
         })
+    }
+
+    /// Where the node with this number keeps its data.
+    pub fn data_dir_of(folder: &Path, id: u64) -> PathBuf {
+        folder.join(format!("node{id}"))
     }
 
     /// Where the node's messages go.

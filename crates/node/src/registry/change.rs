@@ -10,6 +10,9 @@ use crate::folder::Formed;
 /// Most nodes that a cluster has at once, invited ones included. Every node follows all of them.
 pub(crate) const NODES_MAX: usize = 500;
 
+/// Nodes that have to be active beside one that is drained.
+const ACTIVE_NODES_MIN: usize = 2;
+
 /// Why the registry is not changed as asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ChangeRefused {
@@ -221,10 +224,11 @@ pub(crate) fn drain(directory: &Directory, node: NodeId, undo: bool) -> Decision
         (NodeState::Removing, _) => return Err(wrong("that drains it as well")),
         (NodeState::Removed, _) => return Err(ChangeRefused::Removed(node)),
     };
-    let mut others =
-        directory.having(|state| state == NodeState::Active).filter(|other| other.id != node);
-    if state == NodeState::Draining && others.next().is_none() {
-        let hint = "no other active node could take what it has; add one first";
+    let others = directory.having(|state| state == NodeState::Active);
+    let others = others.filter(|other| other.id != node).count();
+    if state == NodeState::Draining && others < ACTIVE_NODES_MIN {
+        let hint = "two other nodes have to be active, or files would have one copy only; add a \
+                    node, or make a drained one active again";
         return Err(wrong(hint));
     }
     replace(record, Record { state, ..record.clone() })
@@ -385,12 +389,10 @@ mod tests {
     }
 
     #[test]
-    fn draining_can_be_taken_back_and_needs_another_active_node() {
+    fn draining_can_be_taken_back_and_needs_two_other_active_nodes() {
         let mut directory = directory();
-        for node in [1, 2] {
-            let decision = drain(&directory, NodeId(node), false);
-            run(&mut directory, decision);
-        }
+        let decision = drain(&directory, NodeId(1), false);
+        run(&mut directory, decision);
         assert!(matches!(
             drain(&directory, NodeId(3), false),
             Err(ChangeRefused::WrongState { node: NodeId(3), .. })
