@@ -1,6 +1,5 @@
 //! Answers about the cluster's nodes: to operators, to nodes that join, and to other members.
 
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,8 +10,8 @@ use onefold_admin::{
 use onefold_transport::{CallError, Class, Peers, RemoteCode, RemoteError, Router};
 
 use crate::controller::Controller;
-use crate::folder::{Folder, Formed};
-use crate::formation::{Join, JoinRequest, Probe};
+use crate::folder::Formed;
+use crate::formation::{Introduction, Join, JoinRequest, Probe};
 use crate::nodes::Exchange;
 use crate::placement::{self, MajorityLost, World};
 use crate::registry::change::{self, ChangeRefused};
@@ -27,7 +26,7 @@ pub(crate) struct Membership {
     pub(crate) registry: Registry,
     pub(crate) followed: Followed,
     pub(crate) peers: Peers,
-    pub(crate) folder: Arc<Mutex<Folder>>,
+    pub(crate) introduction: Introduction,
     pub(crate) controller: Controller,
 }
 
@@ -77,8 +76,7 @@ impl Membership {
         let directory = self.registry.read().await?;
         tracing::info!("node {node} at {address} belongs to the cluster");
         self.followed.offer(directory.clone());
-        let folder = self.folder.lock().unwrap_or_else(PoisonError::into_inner);
-        let formed = folder.formed().ok_or(Denial::Stopping)?;
+        let formed = self.introduction.get().formed.ok_or(Denial::NotFormed)?;
         Ok(Formed::joined(formed.cluster, directory.as_members(), formed.founders()))
     }
 
@@ -104,8 +102,7 @@ impl Membership {
         let directory = self.registry.read().await?;
         let join = directory.members().filter(|record| record.state != NodeState::Removing);
         let join = join.map(|record| record.address.clone()).filter(|a| *a != new.address);
-        let folder = self.folder.lock().unwrap_or_else(PoisonError::into_inner);
-        let cluster = folder.formed().ok_or(Denial::Stopping)?.cluster;
+        let cluster = self.introduction.get().formed.ok_or(Denial::NotFormed)?.cluster;
         Ok(Invitation { cluster, node, join: join.collect() })
     }
 
@@ -185,8 +182,8 @@ enum Denial {
          firewalls, or say with --advertise where it is reached"
     )]
     Unreachable { address: String, error: CallError },
-    #[error("this node is stopping; ask another one")]
-    Stopping,
+    #[error("this node does not belong to a cluster yet; ask another one")]
+    NotFormed,
 }
 
 impl From<ChangeRefused> for Denial {
@@ -206,7 +203,7 @@ fn answer<T>(outcome: Result<T, Denial>) -> Result<(T, Bytes), RemoteError> {
             },
             Denial::Registry(RegistryError::Undecodable { .. }) => RemoteCode::Internal,
             Denial::MajorityLost(_) | Denial::AnotherProcess(_) => RemoteCode::Conflict,
-            Denial::Registry(_) | Denial::Unreachable { .. } | Denial::Stopping => {
+            Denial::Registry(_) | Denial::Unreachable { .. } | Denial::NotFormed => {
                 RemoteCode::Unavailable
             }
         };

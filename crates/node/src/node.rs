@@ -382,7 +382,7 @@ impl Node {
             registry: controller.registry.clone(),
             followed: followed.clone(),
             peers: peers.clone(),
-            folder: Arc::clone(&folder),
+            introduction: introduction.clone(),
             controller,
         };
         let advertise = config.advertise.clone();
