@@ -21,6 +21,9 @@ const EXCHANGE_INTERVAL: Duration = Duration::from_secs(2);
 /// others.
 const LEAVING_INTERVAL: Duration = Duration::from_millis(200);
 
+/// How long the cluster may take to note that this node has moved.
+const MOVE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// How long an answer may take.
 const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -126,8 +129,10 @@ impl Roster {
                 EXCHANGE_TIMEOUT,
             );
             match call.await {
-                Ok((Some(later), _)) => self.followed.offer(later),
-                Ok((None, _)) => self.say_where(&directory, other).await,
+                Ok((later, _)) => {
+                    later.into_iter().for_each(|later| self.followed.offer(later));
+                    self.say_where(other).await;
+                }
                 Err(CallError::Refused { reason: Refusal::Removed { node }, .. })
                     if node == self.node =>
                 {
@@ -139,7 +144,8 @@ impl Roster {
     }
 
     /// Tells the cluster where this node is, if it has moved.
-    async fn say_where(&self, directory: &Directory, other: NodeId) {
+    async fn say_where(&self, other: NodeId) {
+        let directory = self.followed.get();
         let own = directory.nodes.get(&self.node);
         let Some(own) = own.filter(|own| directory.next > 0 && own.address != self.advertise)
         else {
@@ -148,7 +154,7 @@ impl Roster {
         let Some(incarnation) = own.incarnation else { return };
         let request = JoinRequest { incarnation, address: self.advertise.clone() };
         let call =
-            self.peers.call::<Join>(other, Class::Call, &request, Bytes::new(), EXCHANGE_TIMEOUT);
+            self.peers.call::<Join>(other, Class::Call, &request, Bytes::new(), MOVE_TIMEOUT);
         if let Err(error) = call.await {
             tracing::warn!("the cluster does not take up this node's new address: {error}");
         }

@@ -27,6 +27,8 @@ const READY_PATIENCE: Duration = Duration::from_secs(120);
 const PORT_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a node that was started again may take to be ready before that is left to itself.
 const NODE_READY_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a node that was removed may take to end by itself.
+const REMOVED_PATIENCE: Duration = Duration::from_secs(15);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What a local cluster shall be.
@@ -188,7 +190,12 @@ impl LocalCluster {
             );
             tokio::time::sleep(POLL_INTERVAL).await;
         }
-        if let Some(process) = self.take(position)? {
+        if let Some(mut process) = self.take(position)? {
+            // It learns by itself that it was removed, and notes that in its folder.
+            let give_up = Instant::now() + REMOVED_PATIENCE;
+            while process.ended().is_none() && Instant::now() < give_up {
+                tokio::time::sleep(POLL_INTERVAL).await;
+            }
             process.stop().await;
         }
         self.slots.remove(position);

@@ -139,8 +139,13 @@ fn three_nodes_become_five_and_three_again_under_load() {
     // The removed node does not start again, the others do.
     let removed = cluster.data_dir().join("node1");
     cluster.stop();
-    let refused = onefold().arg("start").arg("--data-dir").arg(removed).output();
-    let refused = refused.expect("the program starts");
+    // Standard input is closed at once, so that a node that did start would end.
+    let refused = onefold()
+        .args(["start", "--stop-with-stdin", "--data-dir"])
+        .arg(removed)
+        .stdin(std::process::Stdio::null())
+        .output()
+        .expect("the program starts");
     let error = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(1), "{error}");
     assert!(error.contains("node 1") && error.contains("was removed from cluster"), "{error}");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use onefold_kv::{EventKind, WatchRequest};
-use onefold_types::{NodeId, Revision};
+use onefold_types::NodeId;
 use tokio::sync::watch;
 
 use super::{Directory, MEMBER_PREFIX, RANGE_END, Registry, RegistryError};
@@ -38,11 +38,10 @@ impl Followed {
     pub(crate) fn offer(&self, directory: Directory) {
         self.current.send_if_modified(|current| {
             let is_later = directory.next > 0 && directory.revision > current.revision;
-            let is_news = is_later && directory.nodes != current.nodes;
             if is_later {
                 *current = Arc::new(directory);
             }
-            is_news
+            is_later
         });
     }
 }
@@ -64,10 +63,10 @@ async fn follow_once(
     followed: &Followed,
     founded: Option<&Formed>,
 ) -> Result<(), RegistryError> {
-    let mut directory = registry.read().await?;
+    let (mut directory, mut read_at) = registry.read_at().await?;
     if let Some(formed) = founded.filter(|_| directory.next == 0) {
         registry.bootstrap(formed).await?;
-        directory = registry.read().await?;
+        (directory, read_at) = registry.read_at().await?;
     }
     followed.offer(directory.clone());
     let mut watcher = registry
@@ -75,7 +74,7 @@ async fn follow_once(
         .watch(WatchRequest {
             key: MEMBER_PREFIX.into(),
             range_end: RANGE_END.into(),
-            from_revision: directory.revision.next(),
+            from_revision: read_at.next(),
             ..WatchRequest::default()
         })
         .await?;
@@ -85,9 +84,8 @@ async fn follow_once(
             return Ok(());
         }
         for event in batch.events.iter().filter(|event| event.kind == EventKind::Put) {
-            directory.learn(&event.kv.key, &event.kv.value)?;
+            directory.learn(&event.kv)?;
         }
-        directory.revision = Revision(batch.next_revision.get().saturating_sub(1));
         followed.offer(directory.clone());
     }
 }

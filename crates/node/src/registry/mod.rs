@@ -55,8 +55,8 @@ pub(crate) struct Record {
 /// The registry at one revision.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Directory {
-    /// The revision of the system keyspace that it was read at; zero for what a node knows before
-    /// it has read anything.
+    /// The revision of the system keyspace at which it was changed last; zero for what a node knows
+    /// before it has read anything.
     pub(crate) revision: Revision,
     /// The number of the next node; zero while there is no registry.
     pub(crate) next: u64,

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use onefold_kv::{
-    Compare, CompareResult, CompareTarget, Kv, KvError, Operation, PutRequest, RangeRequest,
-    TxnRequest,
+    Compare, CompareResult, CompareTarget, KeyValue, Kv, KvError, Operation, PutRequest,
+    RangeRequest, TxnRequest,
 };
-use onefold_types::NodeId;
+use onefold_types::{NodeId, Revision};
 
 use super::change::{self, Change, ChangeRefused};
 use super::{Directory, MEMBER_PREFIX, NEXT_KEY, RANGE_END, Record};
@@ -65,17 +65,22 @@ impl Registry {
     /// # Errors
     /// When the keyspace does not answer, or a record does not decode.
     pub(crate) async fn read(&self) -> Result<Directory, RegistryError> {
+        Ok(self.read_at().await?.0)
+    }
+
+    /// The registry as it is now, and the revision that the keyspace is at.
+    pub(super) async fn read_at(&self) -> Result<(Directory, Revision), RegistryError> {
         let range = RangeRequest {
             key: MEMBER_PREFIX.into(),
             range_end: RANGE_END.into(),
             ..RangeRequest::default()
         };
         let found = self.kv.range(range).await?;
-        let mut directory = Directory { revision: found.header.revision, ..Directory::default() };
-        for record in found.kvs {
-            directory.learn(&record.key, &record.value)?;
+        let mut directory = Directory::default();
+        for record in &found.kvs {
+            directory.learn(record)?;
         }
-        Ok(directory)
+        Ok((directory, found.header.revision))
     }
 
     /// Writes the first records, if nobody has done so. Says whether there are records now.
@@ -140,7 +145,9 @@ impl Directory {
     ///
     /// # Errors
     /// When the record does not decode.
-    pub(super) fn learn(&mut self, key: &[u8], value: &[u8]) -> Result<(), RegistryError> {
+    pub(super) fn learn(&mut self, found: &KeyValue) -> Result<(), RegistryError> {
+        let KeyValue { key, value, .. } = found;
+        self.revision = self.revision.max(found.mod_revision);
         let undecodable = |reason: String| {
             let key = String::from_utf8_lossy(key).into_owned();
             RegistryError::Undecodable { key, reason }
