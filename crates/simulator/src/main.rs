@@ -17,7 +17,7 @@ use onefold_simulator::{
 /// Time between two lines of progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
 
-/// States that a check keeps unless it is told otherwise: some 5 GB.
+/// States that a check keeps unless it is told otherwise: some 4 GB.
 const STATES_MAX: usize = 58_000_000;
 
 /// The exit code for a violated invariant.
@@ -50,7 +50,7 @@ enum World {
     ///
     /// Prints how many states were looked at. The exit code is 0 if all of them hold, 1 if one
     /// violates an invariant, and 2 if there was no room to look at all of them, which is not a
-    /// pass. The ordinary tests look less deep; the longer target takes minutes a scope and up to 5 GB:
+    /// pass. The ordinary tests look less deep; the longer target takes some minutes:
     ///
     ///     cargo run --release --bin onefold-sim -- check --long
     #[command(verbatim_doc_comment)]

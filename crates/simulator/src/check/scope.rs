@@ -55,7 +55,7 @@ pub struct Scope {
     pub changes: Vec<MembershipChange>,
     /// Steps to which the ordinary test looks.
     pub depth: u32,
-    /// Steps to which the long target looks, which takes minutes and some two gigabytes.
+    /// Steps to which the long target looks: a few million states.
     pub depth_long: u32,
 }
 
