@@ -91,19 +91,17 @@ impl Liveness {
         }
         let mut changes = Vec::new();
         match peer.beat {
-            Some(last) if last.process == beat.process => {
-                if beat.count <= last.count {
-                    return changes;
-                }
+            Some(last) if last.process == beat.process && beat.count <= last.count => {
+                return changes;
             }
-            Some(last) => {
+            Some(last) if last.process != beat.process => {
                 peer.replaced = Some(last.process);
                 if !peer.is_down {
                     peer.is_down = true;
                     changes.push(LivenessChange::Down(from));
                 }
             }
-            None => {}
+            Some(_) | None => {}
         }
         peer.beat = Some(beat);
         peer.heard_at = self.now;
