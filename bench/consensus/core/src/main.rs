@@ -5,6 +5,7 @@
 //! in-memory log a replica and compacts it by the same rule. The contenders take turns, so that a
 //! change of the machine's speed meets all of them.
 
+mod floor;
 mod measure;
 mod onefold;
 mod open_raft;
@@ -41,8 +42,12 @@ struct Arguments {
 
 type Contender = (&'static str, fn(Shape) -> Result<Run>);
 
-const CONTENDERS: [Contender; 3] =
-    [("onefold", onefold::run), ("raft-rs", raft_rs::run), ("openraft", open_raft::run)];
+const CONTENDERS: [Contender; 4] = [
+    ("onefold", onefold::run),
+    ("raft-rs", raft_rs::run),
+    ("openraft", open_raft::run),
+    ("no raft", floor::run),
+];
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
