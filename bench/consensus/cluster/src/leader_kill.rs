@@ -92,9 +92,11 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
 /// Puts load on the cluster, kills its leader, measures, and makes it whole again.
 async fn kill_once(contender: &mut Contender, arguments: &Arguments) -> Result<()> {
     let members = &mut contender.members;
-    let leader = members.wait_for_leader().await?;
+    members.wait_for_leader().await?;
     let load = Load::start(members.clients(), arguments)?;
     sleep(BEFORE_KILL).await;
+    // Only now: leaders move when a restarted member takes its share back.
+    let leader = members.wait_for_leader().await?;
     let killed = Instant::now();
     members.kill_member(leader)?;
     sleep(AFTER_KILL).await;
