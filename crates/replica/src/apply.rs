@@ -106,6 +106,7 @@ fn round(core: &Core, replica: &mut Replica, backlog: &mut Backlog) -> Result<()
     let mut applied = replica.state.apply(&mut backlog.entries, bytes_max)?;
     // Readers and watchers may see it before its proposers have their answers.
     replica.cell.applied.send_replace(applied.index);
+    replica.cell.applied_time(replica.state.time());
     for (index, answer) in std::mem::take(&mut applied.answers) {
         // Waiters whose index has passed are those of this index: the log has one entry there.
         if let Some(waiter) = backlog.waiters.pop_front_if(|waiter| waiter.index <= index) {
@@ -149,6 +150,7 @@ fn install(core: &Core, replica: &mut Replica, mark: SnapshotMark) -> Result<Eve
     };
     core.chores.wipe(group, replaced);
     replica.cell.applied.send_replace(mark.index);
+    replica.cell.applied_time(replica.state.time());
     tracing::info!(%group, index = %mark.index, "installed a snapshot");
     let hash = replica.state.hash();
     Ok(Event::SnapshotInstalled { group, mark, hash })

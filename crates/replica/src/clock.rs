@@ -1,4 +1,6 @@
-//! The clock that leases are measured with.
+//! The clocks of this node: one that nobody can set, and the one that people set.
+
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -16,4 +18,10 @@ pub(crate) fn monotonic_micros() -> u64 {
     let seconds = u64::try_from(now.tv_sec).expect("the time since boot is not negative");
     let micros = u64::try_from(now.tv_nsec).expect("nanoseconds are not negative") / 1000;
     seconds * 1_000_000 + micros
+}
+
+/// What the clock on the wall shows, in microseconds since 1970. It may be wrong, and jump.
+pub(crate) fn wall_micros() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }

@@ -8,13 +8,15 @@ use std::time::Instant;
 use onefold_raft::Membership;
 use onefold_table::SpaceView;
 use onefold_transport::Peers;
-use onefold_types::{GroupId, LogIndex, NodeId, Term};
+use onefold_types::{GroupId, LogIndex, NodeId, Term, Timestamp};
 use tokio::sync::watch;
 
 use crate::chores::Chores;
+use crate::clock;
 use crate::forward::Forwarding;
 use crate::inbox::Inbox;
 use crate::metrics::{GroupCounters, GroupMetrics, NodeCounters};
+use crate::replicated_time::{Clocks, ReplicatedTime};
 use crate::snapshot::Transfers;
 use crate::state::{Generations, GroupState};
 use crate::{GroupStatus, HostConfig, HostError, Leadership, MemberProgress, Role};
@@ -30,6 +32,8 @@ pub(crate) struct Core {
     pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) failure: watch::Sender<Option<HostError>>,
     pub(crate) counters: NodeCounters,
+    /// What other nodes' clocks show.
+    pub(crate) clocks: Mutex<Clocks>,
 }
 
 impl Core {
@@ -72,6 +76,7 @@ pub(crate) struct GroupCell {
     members: Mutex<Members>,
     /// The last confirmed read: what it saw is at most this old.
     confirmed: Mutex<Option<(Instant, LogIndex)>>,
+    time: Mutex<ReplicatedTime>,
     pub(crate) forwarding: Forwarding,
 }
 
@@ -111,6 +116,7 @@ impl GroupCell {
                 ..Members::default()
             }),
             confirmed: Mutex::new(None),
+            time: Mutex::new(ReplicatedTime::new(state.time(), clock::monotonic_micros())),
             forwarding: Forwarding::default(),
         }
     }
@@ -118,6 +124,21 @@ impl GroupCell {
     /// What the state machine sees of the state, as it is now.
     pub(crate) fn view(&self) -> SpaceView {
         self.generations.view()
+    }
+
+    /// Commands up to this time were applied.
+    pub(crate) fn applied_time(&self, time: Timestamp) {
+        lock(&self.time).applied(time, clock::monotonic_micros());
+    }
+
+    /// The time to stamp on a command.
+    pub(crate) fn stamp(&self, core: &Core) -> Timestamp {
+        let (wall, now) = (clock::wall_micros(), clock::monotonic_micros());
+        let reading = {
+            let members = lock(&self.members);
+            lock(&core.clocks).reading(self.node, &members.now.voters, wall, now)
+        };
+        lock(&self.time).stamp(reading, now)
     }
 
     /// Replaces what handles see of the members.

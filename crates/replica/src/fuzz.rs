@@ -251,7 +251,9 @@ fn good(parser: Parser) -> Vec<u8> {
             let bodies = [Body::TimeoutNow, heartbeat, Body::Awake];
             sealed_frame(&bodies.map(|body| Message { term: Term(2), body }))
         }
-        Parser::Beat => encode_beat(crate::liveness::Beat { process: 7, count: 300 }).to_vec(),
+        Parser::Beat => {
+            encode_beat(crate::liveness::Beat { process: 7, count: 300 }, 1 << 50).to_vec()
+        }
         Parser::Envelope => {
             let tag = crate::SessionTag {
                 session: onefold_types::SessionId(9),

@@ -35,7 +35,10 @@ mod machine;
 mod metrics;
 mod persist;
 mod propose;
+#[cfg(test)]
+mod purity;
 mod read;
+pub mod replicated_time;
 mod snapshot;
 mod start;
 pub mod state;

@@ -1,10 +1,10 @@
 //! Proposals: here when this node leads, else through the node that does.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
 use onefold_transport::{CallError, Class};
-use onefold_types::{NodeId, Timestamp};
+use onefold_types::NodeId;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
@@ -166,7 +166,7 @@ pub(crate) async fn here(
 ) -> Result<Bytes, ProposeError> {
     let group = cell.id;
     let (reply, answer) = oneshot::channel();
-    let command = seal_command(now(), session, command).inspect_err(|_| {
+    let command = seal_command(cell.stamp(core), session, command).inspect_err(|_| {
         // The only reason that there is.
         cell.counters.proposals_too_large_total.increment();
     })?;
@@ -183,10 +183,4 @@ pub(crate) async fn here(
             Err(ProposeError::Unknown { group, reason })
         }
     }
-}
-
-/// The clock of this node. Only the leader's counts, and only forward.
-fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    Timestamp(since.map_or(0, milliseconds))
 }

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -79,6 +79,7 @@ pub(crate) fn start(
         runtime,
         failure: watch::Sender::new(None),
         counters: NodeCounters::default(),
+        clocks: Mutex::default(),
         config,
     });
     snapshot::resume(&core)?;

@@ -19,14 +19,14 @@ pub(crate) const BEATS: MethodId = MethodId(23);
 /// The format of a beat: this byte, then the beat.
 const BEAT_FORMAT: u8 = 1;
 
-/// A beat's payload.
-pub(crate) fn encode_beat(beat: Beat) -> Bytes {
-    let encoded = postcard::to_extend(&beat, vec![BEAT_FORMAT]);
+/// The payload of a beat, and of what the sender's clock shows, in microseconds since 1970.
+pub(crate) fn encode_beat(beat: Beat, wall_micros: u64) -> Bytes {
+    let encoded = postcard::to_extend(&(beat, wall_micros), vec![BEAT_FORMAT]);
     encoded.expect("a beat serializes into memory").into()
 }
 
-/// A beat from its payload, if it is one.
-pub(crate) fn beat(payload: &[u8]) -> Option<Beat> {
+/// A beat and the time from their payload, if it is one.
+pub(crate) fn beat(payload: &[u8]) -> Option<(Beat, u64)> {
     match payload.split_first() {
         Some((&BEAT_FORMAT, beat)) => postcard::from_bytes(beat).ok(),
         _ => None,
@@ -279,8 +279,8 @@ mod tests {
     #[test]
     fn a_beat_travels_and_anything_else_is_none() {
         let sent = Beat { process: u64::MAX, count: 1 };
-        let payload = encode_beat(sent);
-        assert_eq!(beat(&payload), Some(sent));
+        let payload = encode_beat(sent, 1 << 50);
+        assert_eq!(beat(&payload), Some((sent, 1 << 50)));
         assert_eq!(beat(&payload[..payload.len() - 1]), None);
         assert_eq!(beat(&[9, 1, 1]), None);
         assert_eq!(beat(&[]), None);

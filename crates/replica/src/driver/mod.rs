@@ -33,7 +33,7 @@ use self::group::{Driven, Received};
 use self::neighbours::Neighbours;
 use self::time::ticks_due;
 use crate::apply::Work;
-use crate::core::{Core, GroupCell};
+use crate::core::{Core, GroupCell, lock};
 use crate::inbox::{Event, Proposal, Read, Round};
 use crate::liveness::{Beat, Liveness};
 use crate::state::Checkpoint;
@@ -410,7 +410,10 @@ pub(crate) fn deliver(core: &Core, from: NodeId, frame: Bytes) {
 /// Takes a beat of another node to the consensus thread.
 pub(crate) fn deliver_beat(core: &Core, from: NodeId, payload: &[u8]) {
     match beat(payload) {
-        Some(beat) => core.inbox.deliver_beat(from, beat),
+        Some((beat, wall_micros)) => {
+            lock(&core.clocks).heard(from, wall_micros, clock::monotonic_micros());
+            core.inbox.deliver_beat(from, beat);
+        }
         None => {
             core.counters.frames_malformed_total.increment();
             tracing::debug!(%from, "dropped a beat that does not decode");

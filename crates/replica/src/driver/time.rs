@@ -7,6 +7,7 @@ use onefold_types::NodeId;
 
 use super::Driver;
 use crate::HostError;
+use crate::clock;
 use crate::liveness::LivenessChange;
 use crate::wire::{BEATS, encode_beat};
 
@@ -67,7 +68,7 @@ impl Driver {
 
     /// Tells all neighbours that this process is alive.
     fn beat(&mut self) {
-        let payload = encode_beat(self.liveness.beat());
+        let payload = encode_beat(self.liveness.beat(), clock::wall_micros());
         for node in self.liveness.watched() {
             self.core.peers.send(node, BEATS, payload.clone());
             self.core.counters.beats_sent_total.increment();
