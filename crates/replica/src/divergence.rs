@@ -5,6 +5,9 @@
 //! is another, its state is wrong, whatever the reason: a bug, a program that applies differently,
 //! memory that flipped a bit. It must not be served, and is rebuilt by a snapshot.
 //!
+//! What a majority has is right by definition. A wrong state that a leader spread by snapshots before
+//! it was noticed is held by more than one; comparing often keeps that time short.
+//!
 //! Nobody accuses anybody: a replica that is told lies about others can be made to rebuild itself,
 //! never to go on with a state that it knows to be wrong.
 //!
