@@ -118,9 +118,13 @@ impl Log {
         let Some(start) = self.position(from) else { return Vec::new() };
         let end = self.position_after(through).max(start);
         let bytes_end = self.bytes_before(start).saturating_add(bytes_max as u64);
-        let fits = self.ends.partition_point(|&bytes| bytes <= bytes_end);
-        // One entry is always given.
-        let end = end.min(fits.max(start + 1));
+        // Nearly always everything fits; only else is the place searched for.
+        let end = if self.bytes_before(end) <= bytes_end {
+            end
+        } else {
+            // One entry is always given.
+            end.min(self.ends.partition_point(|&bytes| bytes <= bytes_end).max(start + 1))
+        };
         self.entries.range(start..end).cloned().collect()
     }
 
