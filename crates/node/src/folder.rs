@@ -153,6 +153,7 @@ pub struct Folder {
     path: PathBuf,
     incarnation: u64,
     formed: Option<Formed>,
+    removed: bool,
     // Held for its lock, which the system drops with the process.
     _lock: File,
 }
@@ -187,6 +188,7 @@ impl Folder {
             path: path.to_owned(),
             incarnation: identity.incarnation,
             formed: identity.formed,
+            removed: false,
             _lock: lock,
         })
     }
@@ -220,7 +222,7 @@ impl Folder {
         }
         assert!(formed.member(self.incarnation).is_some(), "the folder must be a member");
         let identity = IdentityFile::new(self.incarnation, Some(formed.clone()));
-        write_identity(&self.path, &identity)?;
+        write_identity(&self.path, &IdentityFile { removed: self.removed, ..identity })?;
         self.formed = Some(formed);
         Ok(())
     }
@@ -229,7 +231,8 @@ impl Folder {
     ///
     /// # Errors
     /// When the identity file could not be written.
-    pub fn mark_removed(&self) -> Result<(), FolderError> {
+    pub fn mark_removed(&mut self) -> Result<(), FolderError> {
+        self.removed = true;
         let identity = IdentityFile::new(self.incarnation, self.formed.clone());
         write_identity(&self.path, &IdentityFile { removed: true, ..identity })
     }

@@ -8,6 +8,7 @@ use onefold_admin::{
     NodeRemoval, NodeState, RemoveNode, Seat,
 };
 use onefold_transport::{CallError, Class, Peers, RemoteCode, RemoteError, Router};
+use onefold_types::NodeId;
 
 use crate::controller::Controller;
 use crate::folder::Formed;
@@ -71,6 +72,7 @@ impl Membership {
     async fn admit(&self, request: JoinRequest) -> Result<Formed, Denial> {
         let JoinRequest { incarnation, address } = request;
         self.check_address(incarnation, &address).await?;
+        self.check_move(incarnation, &address).await?;
         let decide = |directory: &_| change::admit(directory, incarnation, &address);
         let node = self.registry.change(decide).await?;
         let directory = self.registry.read().await?;
@@ -93,6 +95,28 @@ impl Membership {
             Ok((found, _)) if found.incarnation == incarnation => Ok(()),
             Ok(_) => Err(Denial::AnotherProcess(address.to_owned())),
             Err(error) => Err(Denial::Unreachable { address: address.to_owned(), error }),
+        }
+    }
+
+    /// A node that is found at its former address too runs on a folder that was copied.
+    async fn check_move(&self, incarnation: u64, address: &str) -> Result<(), Denial> {
+        let directory = self.registry.read().await?;
+        let known = directory.members().find(|record| record.incarnation == Some(incarnation));
+        let Some(known) = known.filter(|known| known.address != address) else { return Ok(()) };
+        let (node, former) = (known.id, known.address.clone());
+        let probe = self.peers.call_address::<Probe>(
+            &former,
+            Class::Call,
+            &(),
+            Bytes::new(),
+            PROBE_TIMEOUT,
+        );
+        match probe.await {
+            // One process may well be reached at both.
+            Ok((found, _)) if found.incarnation == incarnation && found.address != address => {
+                Err(Denial::Copied { node, former })
+            }
+            _ => Ok(()),
         }
     }
 
@@ -182,6 +206,11 @@ enum Denial {
          firewalls, or say with --advertise where it is reached"
     )]
     Unreachable { address: String, error: CallError },
+    #[error(
+        "node {node} runs at {former} already, so this process has a copy of its data folder; stop \
+         it, and let it join on an empty folder"
+    )]
+    Copied { node: NodeId, former: String },
     #[error("this node does not belong to a cluster yet; ask another one")]
     NotFormed,
 }
@@ -202,7 +231,9 @@ fn answer<T>(outcome: Result<T, Denial>) -> Result<(T, Bytes), RemoteError> {
                 _ => RemoteCode::Conflict,
             },
             Denial::Registry(RegistryError::Undecodable { .. }) => RemoteCode::Internal,
-            Denial::MajorityLost(_) | Denial::AnotherProcess(_) => RemoteCode::Conflict,
+            Denial::MajorityLost(_) | Denial::AnotherProcess(_) | Denial::Copied { .. } => {
+                RemoteCode::Conflict
+            }
             Denial::Registry(_) | Denial::Unreachable { .. } | Denial::NotFormed => {
                 RemoteCode::Unavailable
             }

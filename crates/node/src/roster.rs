@@ -111,6 +111,7 @@ impl Roster {
     /// Asks the others in turn what they know, until one says that this node was removed.
     pub(crate) async fn exchange(&self) {
         let mut last = self.node;
+        let mut told = String::new();
         loop {
             let leaves = self.followed.get().state(self.node) == Some(NodeState::Removing);
             let pause = if leaves { LEAVING_INTERVAL } else { EXCHANGE_INTERVAL };
@@ -131,7 +132,11 @@ impl Roster {
             match call.await {
                 Ok((later, _)) => {
                     later.into_iter().for_each(|later| self.followed.offer(later));
-                    self.say_where(other).await;
+                    let problem = self.say_where(other).await.err().unwrap_or_default();
+                    if !problem.is_empty() && problem != told {
+                        tracing::warn!("the cluster does not note this node's address: {problem}");
+                    }
+                    told = problem;
                 }
                 Err(CallError::Refused { reason: Refusal::Removed { node }, .. })
                     if node == self.node =>
@@ -143,21 +148,16 @@ impl Roster {
         }
     }
 
-    /// Tells the cluster where this node is, if it has moved.
-    async fn say_where(&self, other: NodeId) {
+    /// Tells the cluster where this node is, if it has moved; why that is not noted.
+    async fn say_where(&self, other: NodeId) -> Result<(), String> {
         let directory = self.followed.get();
-        let own = directory.nodes.get(&self.node);
-        let Some(own) = own.filter(|own| directory.next > 0 && own.address != self.advertise)
-        else {
-            return;
-        };
-        let Some(incarnation) = own.incarnation else { return };
+        let own = directory.nodes.get(&self.node).filter(|_| directory.next > 0);
+        let moved = own.filter(|own| own.address != self.advertise);
+        let Some(incarnation) = moved.and_then(|own| own.incarnation) else { return Ok(()) };
         let request = JoinRequest { incarnation, address: self.advertise.clone() };
         let call =
             self.peers.call::<Join>(other, Class::Call, &request, Bytes::new(), MOVE_TIMEOUT);
-        if let Err(error) = call.await {
-            tracing::warn!("the cluster does not take up this node's new address: {error}");
-        }
+        call.await.map(drop).map_err(|error| error.to_string())
     }
 
     /// Notes in the data folder that the node was removed.
