@@ -47,8 +47,9 @@ struct Peer {
     heard_at: u64,
     /// Its last beat.
     beat: Option<Beat>,
-    /// The process that the present one replaced: beats of it that come late say nothing.
-    replaced: Option<u64>,
+    /// The last beat of the process that the present one replaced: others of it that come late say
+    /// nothing.
+    replaced: Option<Beat>,
     is_down: bool,
 }
 
@@ -86,7 +87,12 @@ impl Liveness {
     /// A beat arrived. Beats may be lost, doubled, late and in any order.
     pub fn receive(&mut self, from: NodeId, beat: Beat) -> Vec<LivenessChange> {
         let Some(peer) = self.peers.get_mut(&from) else { return Vec::new() };
-        if peer.replaced == Some(beat.process) {
+        let replaced = peer.replaced.filter(|replaced| replaced.process == beat.process);
+        if let Some(replaced) = replaced
+            // Unless it beats on while the one that seemed to replace it is silent: then it was a
+            // beat of that one which came late, from a process before both.
+            && !(peer.is_down && beat.count > replaced.count)
+        {
             return Vec::new();
         }
         let mut changes = Vec::new();
@@ -95,7 +101,7 @@ impl Liveness {
                 return changes;
             }
             Some(last) if last.process != beat.process => {
-                peer.replaced = Some(last.process);
+                peer.replaced = Some(last);
                 if !peer.is_down {
                     peer.is_down = true;
                     changes.push(LivenessChange::Down(from));
@@ -206,6 +212,18 @@ mod tests {
         assert!(liveness.tick(1).contains(&Down(OTHER)));
         assert_eq!(liveness.receive(OTHER, beat(8, 2)), []);
         assert!(liveness.is_down(OTHER));
+    }
+
+    #[test]
+    fn a_late_beat_of_a_process_that_was_never_known_does_not_silence_the_present_one() {
+        let mut liveness = watching();
+        liveness.receive(OTHER, beat(8, 5));
+        assert_eq!(liveness.receive(OTHER, beat(7, 90)), [Down(OTHER), Up(OTHER)], "it looks new");
+        for count in 6..20 {
+            liveness.tick(5);
+            liveness.receive(OTHER, beat(8, count));
+        }
+        assert!(!liveness.is_down(OTHER), "the present one beats on");
     }
 
     #[test]

@@ -5,14 +5,15 @@
 //! that is found once can be replayed, traced and fixed. Nothing in here reads a clock, a file or a
 //! random source; only the binary draws a first seed from the time.
 //!
-//! [`raft`] runs one Raft group. [`check`] leaves nothing to chance: it looks at every interleaving of
-//! a small group, to a stated depth.
-//! [`linearizability`] judges histories of concurrent clients.
+//! [`raft`] runs one Raft group. [`cluster`] runs whole nodes with many groups, their logs, tables
+//! and key-value stores, and clients whose histories [`linearizability`] judges. [`check`] leaves
+//! nothing to chance: it looks at every interleaving of a small group, to a stated depth.
 
 mod random;
 mod trace;
 
 pub mod check;
+pub mod cluster;
 pub mod linearizability;
 pub mod raft;
 

@@ -347,8 +347,11 @@ impl Driven {
         Ok(())
     }
 
-    pub(super) fn sending(&mut self, to: NodeId) {
-        self.sending.insert(to, self.raft.applied_index());
+    /// A snapshot is wanted for a follower; false if one is being sent to it already. Then this
+    /// leader was deposed meanwhile and leads again, and the end of that one answers for both: two
+    /// would displace each other on the follower, piece by piece.
+    pub(super) fn begin_sending(&mut self, to: NodeId) -> bool {
+        self.sending.insert(to, self.raft.applied_index()).is_none()
     }
 
     pub(super) fn snapshot_sent(

@@ -72,7 +72,9 @@ impl Driver {
             let _ = applier.send(Work::Install { group, mark });
         }
         for to in output.send_snapshot {
-            driven.sending(to);
+            if !driven.begin_sending(to) {
+                continue;
+            }
             let (core, cell) = (self.core.clone(), driven.cell.clone());
             let sent = snapshot::send(core, cell, to, self.sending.clone());
             self.core.runtime.spawn(sent);
