@@ -42,11 +42,20 @@ pub struct LogOptions {
     /// Whose log it is: the number of the data folder that it belongs to, written into each of its
     /// files. A log, or a file of it, that was made for another one is refused.
     pub owner: u64,
+    /// Whether there must be a log already. One that is gone took promises along, and is not begun
+    /// anew.
+    pub must_exist: bool,
 }
 
 impl Default for LogOptions {
     fn default() -> Self {
-        Self { segment_bytes: 64 << 20, retained_bytes: 256 << 20, queue_bytes: 32 << 20, owner: 0 }
+        Self {
+            segment_bytes: 64 << 20,
+            retained_bytes: 256 << 20,
+            queue_bytes: 32 << 20,
+            owner: 0,
+            must_exist: false,
+        }
     }
 }
 
@@ -79,6 +88,9 @@ impl Log {
         let manifest = Manifest::read(path, options.owner)?;
         if manifest.is_none() {
             check_foreign(path)?;
+            if options.must_exist {
+                return Err(LogError::Missing(Manifest::path(path)));
+            }
         }
         let lock = take_lock(path)?;
         let manifest = match Manifest::read(path, options.owner)? {

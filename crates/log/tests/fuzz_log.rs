@@ -17,8 +17,13 @@ use onefold_log::{Log, LogError, LogOptions, Recovered, Write};
 use onefold_types::{GroupId, LogIndex, Term};
 use proptest::prelude::*;
 
-const SMALL: LogOptions =
-    LogOptions { segment_bytes: 4 << 10, retained_bytes: 64 << 10, queue_bytes: 1 << 20, owner: 7 };
+const SMALL: LogOptions = LogOptions {
+    segment_bytes: 4 << 10,
+    retained_bytes: 64 << 10,
+    queue_bytes: 1 << 20,
+    owner: 7,
+    must_exist: false,
+};
 const GROUP: GroupId = GroupId(1);
 
 /// A log that was made by a script, and what it held before it was changed.

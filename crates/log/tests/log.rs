@@ -16,6 +16,7 @@ const SMALL: LogOptions = LogOptions {
     retained_bytes: 64 << 10,
     queue_bytes: 64 << 10,
     owner: 7,
+    must_exist: false,
 };
 
 fn entry(group: u64, index: u64) -> Write {
@@ -182,6 +183,22 @@ fn segments_without_their_manifest_are_refused() {
     drop(log);
     fs::remove_file(folder.path().join("manifest")).unwrap();
     assert!(matches!(Log::open(folder.path(), SMALL), Err(LogError::Missing(_))));
+}
+
+#[test]
+fn a_log_that_is_gone_is_not_begun_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log");
+    let again = LogOptions { must_exist: true, ..SMALL };
+    for _ in 0..2 {
+        let error = Log::open(&path, again).err().unwrap();
+        assert!(matches!(&error, LogError::Missing(file) if file.ends_with("manifest")), "{error}");
+    }
+    let (log, _) = Log::open(&path, SMALL).unwrap();
+    append(&log, vec![entry(1, 1)]).unwrap();
+    drop(log);
+    let (_log, recovered) = Log::open(&path, again).unwrap();
+    assert_eq!(indexes(&recovered[&GroupId(1)]), [1]);
 }
 
 /// Writes another format into a file whose checksum is its last four bytes of `header_bytes`.

@@ -55,13 +55,25 @@ impl Patience {
 pub(crate) async fn until_duplicated(node: NodeId, peers: &Peers) {
     let started = Instant::now();
     let mut patience = Patience::default();
+    let mut refusals_seen = 0;
     loop {
         tokio::time::sleep(INTERVAL).await;
-        let round = ask(node, peers).await;
+        let refusals = refusals(peers);
+        // Nobody is asked anything as long as there is nothing to wonder about.
+        let round = if refusals > refusals_seen { ask(node, peers).await } else { Round::Unclear };
+        refusals_seen = refusals;
         if patience.is_over(round, started.elapsed()) {
             return;
         }
     }
+}
+
+/// How often another process was refused as a second one of a node, or this one was.
+fn refusals(peers: &Peers) -> u64 {
+    let kind = Refusal::DuplicateNode { node: NodeId::default() }.kind();
+    let status = peers.status();
+    let refused = status.handshakes_refused_total.kinds();
+    refused.filter(|(found, _)| *found == kind).map(|(_, count)| count).sum()
 }
 
 async fn ask(node: NodeId, peers: &Peers) -> Round {

@@ -140,11 +140,14 @@ struct IdentityFile {
     /// Whether the node was removed from its cluster.
     #[serde(default)]
     removed: bool,
+    /// Whether there is a log: one that is gone took the node's promises along.
+    #[serde(default)]
+    log_begun: bool,
 }
 
 impl IdentityFile {
     fn new(incarnation: u64, formed: Option<Formed>) -> Self {
-        Self { format: FOLDER_FORMAT, incarnation, formed, removed: false }
+        Self { format: FOLDER_FORMAT, incarnation, formed, removed: false, log_begun: false }
     }
 }
 
@@ -154,6 +157,7 @@ pub struct Folder {
     incarnation: u64,
     formed: Option<Formed>,
     removed: bool,
+    log_begun: bool,
     // Held for its lock, which the system drops with the process.
     _lock: File,
 }
@@ -189,6 +193,7 @@ impl Folder {
             incarnation: identity.incarnation,
             formed: identity.formed,
             removed: false,
+            log_begun: identity.log_begun,
             _lock: lock,
         })
     }
@@ -221,8 +226,8 @@ impl Folder {
             assert_eq!(current.cluster, formed.cluster, "a folder never changes its cluster");
         }
         assert!(formed.member(self.incarnation).is_some(), "the folder must be a member");
-        let identity = IdentityFile::new(self.incarnation, Some(formed.clone()));
-        write_identity(&self.path, &IdentityFile { removed: self.removed, ..identity })?;
+        let identity = IdentityFile { formed: Some(formed.clone()), ..self.identity() };
+        write_identity(&self.path, &identity)?;
         self.formed = Some(formed);
         Ok(())
     }
@@ -233,8 +238,30 @@ impl Folder {
     /// When the identity file could not be written.
     pub fn mark_removed(&mut self) -> Result<(), FolderError> {
         self.removed = true;
+        write_identity(&self.path, &self.identity())
+    }
+
+    /// Whether the folder once had a log. If it is gone now, the node has forgotten what it promised,
+    /// and must not begin another one.
+    pub fn is_log_begun(&self) -> bool {
+        self.log_begun
+    }
+
+    /// Notes that there is a log, before the first promise is written into it.
+    ///
+    /// # Errors
+    /// When the identity file could not be written.
+    pub fn begin_log(&mut self) -> Result<(), FolderError> {
+        if !self.log_begun {
+            write_identity(&self.path, &IdentityFile { log_begun: true, ..self.identity() })?;
+            self.log_begun = true;
+        }
+        Ok(())
+    }
+
+    fn identity(&self) -> IdentityFile {
         let identity = IdentityFile::new(self.incarnation, self.formed.clone());
-        write_identity(&self.path, &IdentityFile { removed: true, ..identity })
+        IdentityFile { removed: self.removed, log_begun: self.log_begun, ..identity }
     }
 
     /// The path of a part of the folder.
@@ -368,9 +395,12 @@ mod tests {
         let mut folder = Folder::open(&path).unwrap();
         let incarnation = folder.incarnation();
         assert!(folder.formed().is_none());
+        assert!(!folder.is_log_begun());
+        folder.begin_log().unwrap();
         folder.adopt(formed(incarnation)).unwrap();
         drop(folder);
         let folder = Folder::open(&path).unwrap();
+        assert!(folder.is_log_begun());
         assert_eq!(folder.incarnation(), incarnation);
         assert_eq!(folder.formed(), Some(&formed(incarnation)));
     }

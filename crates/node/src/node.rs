@@ -300,13 +300,18 @@ struct Node {
 
 impl Node {
     async fn open(config: &NodeConfig, joined: Joined) -> Result<Self, NodeError> {
-        let Joined { folder, formed, peers, identity, introduction } = joined;
+        let Joined { mut folder, formed, peers, identity, introduction } = joined;
         let started = Instant::now();
         let id = formed.member(folder.incarnation()).expect("a formed folder is a member").id;
         let cluster = formed.cluster;
         let (log_path, table_path) = (folder.part("log"), folder.part("table"));
-        let log_options = LogOptions { owner: folder.incarnation(), ..LogOptions::default() };
+        let log_options = LogOptions {
+            owner: folder.incarnation(),
+            must_exist: folder.is_log_begun(),
+            ..LogOptions::default()
+        };
         let (log, recovered) = blocking(move || Log::open(&log_path, log_options)).await?;
+        folder.begin_log()?;
         let table =
             blocking(move || FjallTable::open(&table_path, TableOptions::default())).await?;
         let table: Arc<dyn Table> = Arc::new(table);

@@ -259,6 +259,12 @@ fn a_damaged_or_foreign_log_keeps_its_node_down_and_the_others_serve() {
     let line = cluster.refuses(3);
     assert!(line.contains(&name) && line.contains("is missing"), "{line}");
 
+    // All of the log, and all that was made of it: an empty node with old promises.
+    fs::remove_dir_all(third.join("log")).expect("it is there");
+    fs::remove_dir_all(third.join("table")).expect("it is there");
+    let line = cluster.refuses(3);
+    assert!(line.contains("manifest is missing"), "{line}");
+
     replace(&third, &whole);
     let manifest = third.join("log/manifest");
     let mut bytes = fs::read(&manifest).expect("readable");

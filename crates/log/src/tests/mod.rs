@@ -27,6 +27,7 @@ const OPTIONS: LogOptions = LogOptions {
     retained_bytes: 4 * SEGMENT_BYTES_MIN,
     queue_bytes: 1 << 20,
     owner: 7,
+    must_exist: false,
 };
 
 type Outcomes = Arc<Mutex<Vec<Result<(), LogError>>>>;
