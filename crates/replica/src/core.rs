@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use onefold_raft::Membership;
 use onefold_table::SpaceView;
@@ -74,8 +73,9 @@ pub(crate) struct GroupCell {
     pub(crate) progress: Progress,
     pub(crate) counters: GroupCounters,
     members: Mutex<Members>,
-    /// The last confirmed read: what it saw is at most this old.
-    confirmed: Mutex<Option<(Instant, LogIndex)>>,
+    /// When the last confirmed read began, by [`clock::monotonic_micros`], and what it saw: that is
+    /// at most so old.
+    confirmed: Mutex<Option<(u64, LogIndex)>>,
     time: Mutex<ReplicatedTime>,
     pub(crate) forwarding: Forwarding,
 }
@@ -195,7 +195,7 @@ impl GroupCell {
     }
 
     /// A read that began at `since` was told that `index` is enough.
-    pub(crate) fn confirm(&self, since: Instant, index: LogIndex) {
+    pub(crate) fn confirm(&self, since: u64, index: LogIndex) {
         let mut confirmed = lock(&self.confirmed);
         if confirmed.is_none_or(|(before, _)| before < since) {
             *confirmed = Some((since, index));
@@ -203,7 +203,7 @@ impl GroupCell {
     }
 
     /// The last read that was confirmed.
-    pub(crate) fn confirmed(&self) -> Option<(Instant, LogIndex)> {
+    pub(crate) fn confirmed(&self) -> Option<(u64, LogIndex)> {
         *lock(&self.confirmed)
     }
 

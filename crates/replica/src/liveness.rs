@@ -131,6 +131,11 @@ impl Liveness {
         changes
     }
 
+    /// Whether a node is watched.
+    pub fn watches(&self, node: NodeId) -> bool {
+        self.peers.contains_key(&node)
+    }
+
     /// Whether a node is watched and down.
     pub fn is_down(&self, node: NodeId) -> bool {
         self.peers.get(&node).is_some_and(|peer| peer.is_down)

@@ -12,7 +12,7 @@ use crate::core::{Core, GroupCell};
 use crate::forward::forward;
 use crate::inbox::Read;
 use crate::wire::milliseconds;
-use crate::{Consistency, ReadError};
+use crate::{Consistency, ReadError, clock};
 
 /// Pause before another attempt when nothing is heard of a new leader.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -41,7 +41,8 @@ pub(crate) async fn read(
             Consistency::Local => true,
             // What a confirmed read saw was all there was when it began.
             Consistency::BoundedStale(lag_max) => cell.confirmed().is_some_and(|(at, index)| {
-                at.elapsed() < lag_max && *cell.applied.borrow() >= index
+                let age = clock::monotonic_micros().saturating_sub(at);
+                Duration::from_micros(age) < lag_max && *cell.applied.borrow() >= index
             }),
             Consistency::Linearizable => false,
         };
@@ -79,7 +80,7 @@ async fn linearize(
     let group = cell.id;
     let mut leadership = cell.leadership.subscribe();
     loop {
-        let attempt_began = std::time::Instant::now();
+        let attempt_began = clock::monotonic_micros();
         let is_leader = leadership.borrow_and_update().is_self;
         let confirmed = if is_leader {
             confirm_here(core, cell, until).await

@@ -5,7 +5,7 @@ mod cluster;
 use std::time::Duration;
 
 use cluster::{Cluster, GROUP, LONG, Setup, count, eventually, propose};
-use onefold_replica::{Consistency, HostMetrics};
+use onefold_replica::{Consistency, HostMetrics, Limits, MembershipChange};
 use onefold_types::{GroupId, NodeId};
 
 /// Many groups on three nodes.
@@ -97,6 +97,56 @@ async fn a_leader_that_restarts_before_anybody_misses_it_is_replaced() {
         propose(&cluster.group(leader), "add").await.expect("all run");
     }
     assert_eq!(cluster.agreed().await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_joins_a_quiet_group_is_told_of_it() {
+    let mut cluster = Cluster::start(Setup { joiners: 1, ..Setup::new(4) }).await;
+    let leader = cluster.leader().await;
+    let join = MembershipChange { join: [NodeId(4)].into(), ..MembershipChange::default() };
+    cluster.group(leader).change_membership(join, LONG).await.expect("all founders run");
+    all_quiet(&cluster).await;
+    cluster.restart(NodeId(4)).await;
+    eventually("the joined node votes", || async {
+        cluster.group(NodeId(4)).status().voters.contains(&NodeId(4)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_waits_to_be_applied_is_not_given_up_by_silence() {
+    let limits = Limits { applying_bytes_max: 1, ..Limits::default() };
+    let cluster = Cluster::start(Setup { limits, ..Setup::new(3) }).await;
+    let slow = NodeId(1);
+    if cluster.leader().await != slow {
+        let leader = cluster.group(cluster.leader().await);
+        leader.transfer_leadership(slow, LONG).await.expect("all run");
+    }
+    cluster.setup.gate.close();
+    let proposals: Vec<_> = (0..3)
+        .map(|_| {
+            let group = cluster.group(slow);
+            tokio::spawn(async move { group.propose("add".into(), None, LONG).await })
+        })
+        .collect();
+    let counted = || async {
+        let view = cluster.group(NodeId(2)).view();
+        (count(&view).expect("a good table") == 3).then_some(())
+    };
+    eventually("the others have applied the commands", counted).await;
+    cluster.group(slow).transfer_leadership(NodeId(2), LONG).await.expect("all run");
+    eventually("the slow one is quiet", || async {
+        cluster.group(slow).status().is_quiet.then_some(())
+    })
+    .await;
+    cluster.setup.gate.open();
+    let mut answers = Vec::new();
+    for proposal in proposals {
+        answers.push(proposal.await.expect("no task panics").expect("it was committed"));
+    }
+    answers.sort();
+    assert_eq!(answers, ["1", "2", "3"], "each was executed once, and answered");
+    counted().await.expect("and none again");
 }
 
 #[tokio::test(flavor = "multi_thread")]

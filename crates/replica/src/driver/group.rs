@@ -462,9 +462,11 @@ impl Driven {
     pub(super) fn fell_quiet(&mut self) {
         self.publish_progress();
         self.cell.progress.is_quiet.store(true, Ordering::Release);
-        // The logs of leader and follower are equal and committed: no other entry ever will be.
+        // The logs of leader and follower are equal and committed: what is not in them never will
+        // be. What is in them may still wait for its turn to be applied here.
         let (group, leader) = (self.id(), self.raft.leader());
-        for reply in std::mem::take(&mut self.waiters).into_values() {
+        let never = self.waiters.split_off(&(self.raft.commit_index().next(), Term::ZERO));
+        for reply in never.into_values() {
             let _ = reply.send(Err(ProposeError::NotLeader { group, leader }));
         }
     }
@@ -526,6 +528,10 @@ fn is_answer(body: &Body) -> bool {
             | Body::AppendAccepted { .. }
             | Body::AppendRejected { .. }
             | Body::HeartbeatResponse { .. }
+            | Body::SnapshotInstalled { .. }
+            | Body::SnapshotMissing { .. }
+            | Body::SnapshotWanted { .. }
+            | Body::TermOver
     )
 }
 

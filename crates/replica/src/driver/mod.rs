@@ -64,6 +64,8 @@ pub(crate) struct Driver {
     stepped: BTreeSet<GroupId>,
     neighbours: Neighbours,
     liveness: Liveness,
+    /// Nodes that are not neighbours, and get the next beat all the same.
+    greeted: BTreeSet<NodeId>,
     complaints: Complaints,
     frames: BTreeMap<NodeId, Frame>,
     /// What other nodes are to be told of this one's states.
@@ -103,6 +105,7 @@ impl Driver {
             appliers,
             stepped: BTreeSet::new(),
             neighbours: Neighbours::default(),
+            greeted: BTreeSet::new(),
             complaints: Complaints::default(),
             frames: BTreeMap::new(),
             checkpoints: BTreeMap::new(),
@@ -211,6 +214,12 @@ impl Driver {
 
     fn step_beat(&mut self, from: NodeId, beat: Beat) -> Result<(), HostError> {
         self.core.counters.beats_received_total.increment();
+        let is_untold = |driven: &Driven| driven.raft.membership().is_empty();
+        if !self.liveness.watches(from) && self.groups.values().any(is_untold) {
+            // It may count this node among the members of a group that nobody told this one of:
+            // once it knows that this node is up, it will.
+            self.greeted.insert(from);
+        }
         for change in self.liveness.receive(from, beat) {
             self.step_liveness(change)?;
         }

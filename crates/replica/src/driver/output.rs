@@ -1,6 +1,6 @@
 //! What the cores ask for: messages, writes, entries to apply, snapshots to send.
 
-use onefold_raft::Output;
+use onefold_raft::{Input, Output};
 use onefold_types::GroupId;
 
 use super::Driver;
@@ -90,10 +90,12 @@ impl Driver {
         if self.neighbours.replace(own, &before, &driven.members) {
             self.liveness.watch(&self.neighbours.nodes());
         }
-        let new = self.groups[&group].members.difference(&before);
-        let down = self.down_among(new);
-        for node in down {
-            self.at(group).step(onefold_raft::Input::NodeDown(node))?;
+        let new: Vec<_> = self.groups[&group].members.difference(&before).copied().collect();
+        for node in new {
+            // What the core was told of a member that left and came back is long out of date.
+            let is_down = self.liveness.is_down(node);
+            let input = if is_down { Input::NodeDown(node) } else { Input::NodeUp(node) };
+            self.at(group).step(input)?;
         }
         Ok(())
     }

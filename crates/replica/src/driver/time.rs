@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use onefold_raft::Input;
-use onefold_types::NodeId;
 
 use super::Driver;
 use crate::HostError;
@@ -69,7 +68,8 @@ impl Driver {
     /// Tells all neighbours that this process is alive.
     fn beat(&mut self) {
         let payload = encode_beat(self.liveness.beat(), clock::wall_micros());
-        for node in self.liveness.watched() {
+        let greeted = std::mem::take(&mut self.greeted);
+        for node in self.liveness.watched().chain(greeted) {
             self.core.peers.send(node, BEATS, payload.clone());
             self.core.counters.beats_sent_total.increment();
         }
@@ -91,11 +91,6 @@ impl Driver {
         }
         self.core.counters.nodes_down.set(self.liveness.down().count());
         Ok(())
-    }
-
-    /// Members of a group that are known to be down already.
-    pub(super) fn down_among<'a>(&'a self, nodes: impl Iterator<Item = &'a NodeId>) -> Vec<NodeId> {
-        nodes.copied().filter(|node| self.liveness.is_down(*node)).collect()
     }
 }
 

@@ -64,7 +64,8 @@ impl Transfer {
     }
 
     fn is_idle_for(&self, time: Duration) -> bool {
-        lock(&self.received).last_piece_at.elapsed() > time
+        // One whose piece is just being taken is not idle, and need not be waited for.
+        self.received.try_lock().is_ok_and(|received| received.last_piece_at.elapsed() > time)
     }
 }
 

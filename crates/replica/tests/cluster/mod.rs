@@ -8,7 +8,7 @@ pub(crate) mod relay;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -42,10 +42,34 @@ pub(crate) struct Counter {
     count: u64,
     applied: LogIndex,
     time: Timestamp,
+    gate: Gate,
+}
+
+/// Lets nothing be applied while it is closed.
+#[derive(Clone, Default)]
+pub(crate) struct Gate(Arc<(Mutex<bool>, Condvar)>);
+
+impl Gate {
+    pub(crate) fn close(&self) {
+        *self.0.0.lock().expect("nobody panics with it") = true;
+    }
+
+    pub(crate) fn open(&self) {
+        *self.0.0.lock().expect("nobody panics with it") = false;
+        self.0.1.notify_all();
+    }
+
+    fn pass(&self) {
+        let is_closed = self.0.0.lock().expect("nobody panics with it");
+        drop(
+            self.0.1.wait_while(is_closed, |is_closed| *is_closed).expect("nobody panics with it"),
+        );
+    }
 }
 
 impl StateMachine for Counter {
     fn apply(&mut self, context: &mut Apply<'_, '_>, command: &Bytes) -> Result<Bytes, TableError> {
+        self.gate.pass();
         assert!(context.time >= self.time, "time never goes back");
         self.time = context.time;
         assert_eq!(count(context.table)?, self.count, "the cache was rebuilt");
@@ -77,7 +101,7 @@ impl StateMachine for Counter {
     }
 
     fn restored(&mut self, view: &SpaceView) -> Result<(), TableError> {
-        *self = Self { count: count(view)?, ..Self::default() };
+        *self = Self { count: count(view)?, gate: self.gate.clone(), ..Self::default() };
         Ok(())
     }
 }
@@ -170,6 +194,8 @@ pub(crate) struct Setup {
     pub(crate) limits: Limits,
     pub(crate) election_ticks: u32,
     pub(crate) lease_reads: bool,
+    /// The gate of the first node's state machines.
+    pub(crate) gate: Gate,
 }
 
 impl Setup {
@@ -182,6 +208,7 @@ impl Setup {
             limits: Limits::default(),
             election_ticks: HostConfig::ELECTION_TICKS,
             lease_reads: false,
+            gate: Gate::default(),
         }
     }
 }
@@ -254,11 +281,11 @@ impl Cluster {
         } else {
             Formation::Joining
         };
-        let specs = self
-            .setup
-            .groups
-            .iter()
-            .map(|&id| GroupSpec::new(id, formed.clone(), Box::new(Counter::default())));
+        let gate = if place == 0 { self.setup.gate.clone() } else { Gate::default() };
+        let specs = self.setup.groups.iter().map(|&id| {
+            let machine = Counter { gate: gate.clone(), ..Counter::default() };
+            GroupSpec::new(id, formed.clone(), Box::new(machine))
+        });
         let specs = specs.collect();
         let host = Host::start(config, log, recovered, table.clone(), peers, specs)?;
         let mut router = Router::default();
