@@ -36,8 +36,8 @@ pub enum TableError {
     },
     /// A file of the table is damaged. Nothing was changed or repaired.
     #[error(
-        "table file {file} is damaged: {reason}. Remove this node from the cluster and let the \
-         machine join as a new node on an empty data folder; the other nodes hold the data"
+        "table file {file} is damaged: {reason}. If other nodes hold the data as well, delete the \
+         folder of the table and start the node again: it gets what was in it from them"
     )]
     Corrupt {
         /// The damaged file; the table's folder when no single file can be named.
