@@ -1,6 +1,7 @@
 //! Nodes come and go while the cluster serves.
 
 use std::collections::BTreeMap;
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
@@ -143,7 +144,7 @@ fn three_nodes_become_five_and_three_again_under_load() {
     let refused = onefold()
         .args(["start", "--stop-with-stdin", "--data-dir"])
         .arg(removed)
-        .stdin(std::process::Stdio::null())
+        .stdin(Stdio::null())
         .output()
         .expect("the program starts");
     let error = String::from_utf8_lossy(&refused.stderr).into_owned();
@@ -174,6 +175,40 @@ fn a_member_that_lost_its_folder_comes_back_as_another_node() {
     // The cluster still survives the loss of a node.
     cluster.act("kill", 3);
     cluster.must(&["kv", "put", "colour", "red"]);
+    cluster.stop();
+}
+
+#[test]
+fn a_node_that_moved_is_found_at_its_new_address() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut cluster = LocalCluster::start(folder.path(), 3);
+    cluster.act("stop", 3);
+    cluster.must(&["kv", "put", "colour", "blue"]);
+    let base = cluster.base_port() + 30;
+    let address = |port: u16| format!("127.0.0.1:{}", base + port);
+    let mut moved = onefold()
+        .args(["start", "--stop-with-stdin", "--listen", &address(0)])
+        .args(["--etcd-listen", &address(1), "--s3-listen", &address(2)])
+        .args(["--http-listen", &address(3), "--data-dir"])
+        .arg(cluster.data_dir().join("node3"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the program starts");
+    cluster.wait_for("the node at its new address", |cluster| {
+        let node = &nodes(cluster)[&3];
+        node["address"] == address(0).as_str() && node["up"] == true
+    });
+    cluster.wait_for("the node to answer", |_| {
+        let output = onefold()
+            .args(["--endpoint", &address(0), "kv", "get", "colour", "--print-value-only"])
+            .output()
+            .expect("the program starts");
+        output.stdout == b"blue\n"
+    });
+    drop(moved.stdin.take());
+    assert!(moved.wait().expect("it can be waited for").success());
     cluster.stop();
 }
 

@@ -45,10 +45,10 @@ pub(crate) struct Record {
     /// What it is to the cluster.
     pub(crate) state: NodeState,
     /// The node whose place it takes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub(crate) replaces: Option<NodeId>,
     /// While it is removed: do not wait for its chunks.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default)]
     pub(crate) force: bool,
 }
 
@@ -121,5 +121,33 @@ impl Directory {
             record.incarnation.map(|incarnation| Member { id, address, incarnation })
         };
         self.members().filter_map(member).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_record_is_the_same_after_it_was_stored_or_sent() {
+        let record = Record {
+            id: NodeId(4),
+            address: "h:4".to_owned(),
+            incarnation: None,
+            state: NodeState::Invited,
+            replaces: None,
+            force: false,
+        };
+        let text = serde_json::to_vec(&record).unwrap();
+        assert_eq!(serde_json::from_slice::<Record>(&text).unwrap(), record);
+        let directory = Directory {
+            revision: Revision(9),
+            next: 5,
+            nodes: BTreeMap::from([(record.id, record)]),
+        };
+        let bytes = postcard::to_stdvec(&directory).unwrap();
+        assert_eq!(postcard::from_bytes::<Directory>(&bytes).unwrap(), directory);
     }
 }
