@@ -35,7 +35,9 @@ pub struct Config {
     pub uncommitted_bytes_max: usize,
     /// Most bytes of entries handed out and not yet applied; one entry may go over it.
     pub unapplied_bytes_max: usize,
-    /// Most reads that wait for confirmation.
+    /// Most reads that wait for confirmation. Each [`crate::Input::ReadIndex`] is one, however many
+    /// of its callers the driver asks for with it: if it asks once for all that came in a round,
+    /// rounds are counted.
     pub reads_pending_max: usize,
     /// A leader of more than one voter whose oldest unfinished write is older than this steps down.
     pub disk_stall_ticks: u32,
@@ -46,7 +48,10 @@ pub struct Config {
     pub promotion_lag_max: u64,
     /// The group falls silent when nothing happened for this long; never if `None`.
     pub quiesce_after_ticks: Option<u32>,
-    /// Reads without a round of confirmations; off if `None`. Every member must have the same.
+    /// Reads without a round of confirmations; off if `None`. A voter that promises less than the
+    /// leader's lease, or nothing, does not count for it, so members may be switched on one after
+    /// another. A member that starts with less than before forgets what it promised: leave at least
+    /// the old lease between one and the next.
     pub lease: Option<Lease>,
 }
 

@@ -240,7 +240,8 @@ impl Raft {
         self.quiescence.idle_ticks = self.quiescence.idle_ticks.saturating_add(1);
         if self.election_elapsed >= self.config.election_ticks {
             self.election_elapsed = 0;
-            if self.transferee.take().is_some() && self.must_abdicate() {
+            self.transferee = None;
+            if self.must_abdicate() {
                 self.become_follower(self.term, None);
                 return;
             }

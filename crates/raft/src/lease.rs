@@ -3,8 +3,9 @@
 //!
 //! A voter that heard the leader promises to elect nobody for a while: it does not vote, and does
 //! not stand. The leader counts that while from the moment at which it *sent* what a majority
-//! answered, which was before they promised, and takes the drift off. Three things would break the
-//! promise, so:
+//! answered, which was before they promised, and takes the drift off. A voter says how long its
+//! promise is; one that is too short, or none, does not count. Three things would break the promise,
+//! so:
 //!
 //! - a voter that starts has forgotten whom it heard, and promises as if it had just heard a leader;
 //! - the vote that a leader asks for when it hands over ignores promises, so that leader forfeits its
@@ -82,10 +83,29 @@ impl Raft {
         }
     }
 
+    /// How long the promise is that this server makes when it hears the leader; 0 if it makes none.
+    pub(crate) fn promised_micros(&self) -> u64 {
+        let lease = self.config.lease.filter(|_| self.leadership_lease.now.is_some());
+        lease.map_or(0, |lease| lease.micros)
+    }
+
+    /// Whether a promise of this length supports the lease of this leader.
+    pub(crate) fn supports_lease(&self, promised_micros: u64) -> bool {
+        self.config.lease.is_some_and(|lease| promised_micros >= lease.micros)
+    }
+
     /// Whether this server has promised to elect nobody now.
     pub(crate) fn is_bound_by_lease(&self) -> bool {
         let state = &self.leadership_lease;
-        self.config.lease.is_some() && state.now.is_none_or(|now| now < state.promised_until)
+        self.config.lease.is_some()
+            && !self.is_alone()
+            && state.now.is_none_or(|now| now < state.promised_until)
+    }
+
+    /// Whether nobody else can hold a lease: this is the only voter, and that is known to be
+    /// committed. Before it is, a leader that gives way to this server may still hold one.
+    fn is_alone(&self) -> bool {
+        self.is_only_voter() && self.log.membership_at(self.commit).is_only_voter(self.config.id)
     }
 
     /// Until when a majority elects nobody else, by this server's clock.

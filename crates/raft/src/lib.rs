@@ -49,6 +49,7 @@
 //! | `read`, `lease` | linearizable reads by rounds, or by leases (§8; dissertation 6.4) |
 //! | `snapshot`, `log` | compaction, installing, rebuilding a lost state (§7) |
 //! | `persistence` | nothing is promised before it is durable (figure 2) |
+//! | `validity` | what a message must keep to be taken at all |
 //! | `quiescence` | silence of idle groups; not in the paper |
 //!
 //! Sections cited as "§5.2" are those of *In Search of an Understandable Consensus Algorithm
@@ -76,6 +77,7 @@ mod replication;
 mod snapshot;
 mod status;
 mod transfer;
+mod validity;
 
 pub use config::{Config, ConfigError, Lease, Restored};
 pub use entry::{Entry, HardState, Payload, SnapshotMark};

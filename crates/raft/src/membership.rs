@@ -54,6 +54,13 @@ impl Membership {
         self.voters.contains(&id) || self.outgoing.contains(&id)
     }
 
+    /// Whether a group can have these members: a leader makes no others.
+    pub(crate) fn is_consistent(&self) -> bool {
+        !self.voters.is_empty()
+            && self.learners.is_disjoint(&self.voters)
+            && self.joining.is_subset(&self.learners)
+    }
+
     /// The configuration in which a change is finished, starting from one that is not joint.
     pub(crate) fn changed_by(&self, change: &MembershipChange) -> Result<Self, StepError> {
         let MembershipChange { join, learn, remove } = change;

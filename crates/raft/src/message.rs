@@ -86,6 +86,9 @@ pub enum Body {
     HeartbeatResponse {
         /// The round of the heartbeat that it answers (§8, dissertation section 6.4).
         read_round: u64,
+        /// For how many microseconds after it heard the heartbeat the follower will elect nobody; 0
+        /// without leases.
+        promised_micros: u64,
     },
     /// A snapshot that covers this was delivered to the follower's driver; install it (§7).
     InstallSnapshot {
@@ -123,4 +126,17 @@ pub enum Body {
     },
     /// The answer to a message of a term that is over. Carries nothing but the newer term.
     TermOver,
+}
+
+impl Body {
+    /// Whether only the leader of the message's term says this.
+    pub(crate) fn is_of_a_leader(&self) -> bool {
+        matches!(
+            self,
+            Self::Append { .. }
+                | Self::Heartbeat { .. }
+                | Self::InstallSnapshot { .. }
+                | Self::Quiesce { .. }
+        )
+    }
 }

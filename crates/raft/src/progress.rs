@@ -55,6 +55,10 @@ pub(crate) struct Progress {
     commit_sent: LogIndex,
     /// The last round of read confirmations that it answered.
     pub(crate) read_round: u64,
+    /// The last of them with whose answer it promised as much as a lease of this leader needs.
+    pub(crate) lease_round: u64,
+    /// It said that its state machine is lost, and did not say since that it has one again.
+    pub(crate) lacks_state: bool,
     /// Heard of since the last check for a quorum.
     pub(crate) recent_active: bool,
 }
@@ -70,6 +74,8 @@ impl Progress {
             in_flight: InFlight::default(),
             commit_sent: LogIndex::ZERO,
             read_round: 0,
+            lease_round: 0,
+            lacks_state: false,
             recent_active: false,
         }
     }
@@ -140,7 +146,7 @@ impl Progress {
     /// The follower refused the append after `prev_index`; `next` follows from its hint.
     pub(crate) fn rejected(&mut self, prev_index: LogIndex, next: LogIndex) {
         let is_stale = match self.state {
-            State::Probe { .. } => prev_index.next() != self.next,
+            State::Probe { .. } => prev_index.0.checked_add(1) != Some(self.next.0),
             State::Replicate => prev_index <= self.matched,
             State::Snapshot => true,
         };
@@ -230,9 +236,12 @@ impl Progress {
             in_flight,
             commit_sent,
             read_round,
+            lease_round,
+            lacks_state,
             recent_active,
         } = self;
-        to.add((matched, next, state, commit_sent, read_round, recent_active));
+        to.add((matched, next, state, commit_sent, read_round, lease_round));
+        to.add((lacks_state, recent_active));
         to.add(transfer.is_some());
         to.mark_if_any(match transfer {
             Some(Transfer::Delivered(mark)) => Some(mark),
@@ -343,6 +352,13 @@ mod tests {
         assert_eq!(progress.next(), LogIndex(5));
         progress.rejected(LogIndex(9), LogIndex(2));
         assert_eq!(progress.next(), LogIndex(5), "a late refusal of another probe");
+    }
+
+    #[test]
+    fn a_rejection_of_an_index_without_a_next_is_stale() {
+        let mut progress = Progress::new(LogIndex(5));
+        progress.rejected(LogIndex(u64::MAX), LogIndex(2));
+        assert_eq!(progress.next(), LogIndex(5));
     }
 
     #[test]

@@ -22,9 +22,6 @@ use crate::{
     status::{Role, Status},
 };
 
-/// Terms and indexes beyond this are refused: counting never gets there, so a peer sent nonsense.
-const NUMBER_MAX: u64 = u64::MAX / 2;
-
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
@@ -108,7 +105,8 @@ pub enum Stepped {
     },
 }
 
-/// Why an input was refused. The core's state is as it was before.
+/// Why an input was refused. The core's state is as it was before, but that a question of a client
+/// has ended the silence of the group.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum StepError {
     /// Only the leader can do this.
@@ -158,6 +156,33 @@ pub enum StepError {
         last_index: LogIndex,
         /// What was acknowledged.
         acknowledged: LogIndex,
+    },
+    /// Two servers lead in one term, which votes make impossible for servers that remember theirs.
+    /// The message has had no effect.
+    #[error(
+        "both node {known} and node {from} lead term {term}: two processes run as one node, or on \
+         copies of one data folder, and voted twice; stop one of them and give it a folder of its own"
+    )]
+    TwoLeaders {
+        /// The term.
+        term: Term,
+        /// Who is known to lead it.
+        known: NodeId,
+        /// Who claims to lead it as well.
+        from: NodeId,
+    },
+    /// A leader has another entry where this server knows one to be committed. The driver must stop
+    /// this replica: one of the two has answered clients with what the other does not know.
+    #[error(
+        "node {from} leads with another entry at {index} than the one committed here: a majority \
+         lost its log, or runs on copied or old data folders; stop this replica, and compare the \
+         replicas before one is rebuilt from the others"
+    )]
+    CommittedEntryReplaced {
+        /// Where the logs differ.
+        index: LogIndex,
+        /// Who leads.
+        from: NodeId,
     },
     /// The driver reported something that the core did not ask for.
     #[error("the driver broke the core's contract: {what}")]
@@ -416,18 +441,15 @@ impl Raft {
     }
 
     fn receive(&mut self, from: NodeId, message: Message) -> Result<(), StepError> {
+        self.check_message(from, &message)?;
         let Message { term, body } = message;
-        check_numbers(from, term, &body)?;
-        if from == self.config.id {
-            return Err(StepError::Malformed { from, what: "it bears this node's own id" });
-        }
         self.wake_for_message(from, term, &body);
         if term > self.term {
             self.notice_standing_leader(from, &body);
             if self.ignores_newer_term(&body) {
                 return Ok(());
             }
-            self.adopt_term(from, term, &body);
+            self.adopt_term(term, &body);
         } else if term < self.term {
             self.answer_older_term(from, &body);
             return Ok(());
@@ -442,22 +464,22 @@ impl Raft {
             }
             Body::VoteResponse { granted } => self.receive_vote(from, granted),
             Body::Append { prev_index, prev_term, entries, commit } => {
-                self.receive_append(from, prev_index, prev_term, entries, commit)?;
+                self.receive_append(from, prev_index, prev_term, entries, commit);
             }
-            Body::AppendAccepted { matched } => self.receive_accepted(from, matched)?,
+            Body::AppendAccepted { matched } => self.receive_accepted(from, matched),
             Body::AppendRejected { prev_index, hint_index, hint_term } => {
                 self.receive_rejected(from, prev_index, hint_index, hint_term);
             }
             Body::Heartbeat { commit, read_round } => {
-                self.receive_heartbeat(from, commit, read_round)?;
+                self.receive_heartbeat(from, commit, read_round);
             }
-            Body::HeartbeatResponse { read_round } => {
-                self.receive_heartbeat_response(from, read_round);
+            Body::HeartbeatResponse { read_round, promised_micros } => {
+                self.receive_heartbeat_response(from, read_round, promised_micros);
             }
             Body::InstallSnapshot { mark } => self.receive_install_snapshot(from, mark),
             Body::SnapshotMissing { index } => self.receive_snapshot_missing(from, index),
             Body::TimeoutNow => self.receive_timeout_now(),
-            Body::SnapshotInstalled { index } => self.receive_snapshot_installed(from, index)?,
+            Body::SnapshotInstalled { index } => self.receive_snapshot_installed(from, index),
             Body::SnapshotWanted { least } => self.receive_snapshot_wanted(from, least),
             Body::Quiesce { last } => self.receive_quiesce(from, last),
             Body::Awake | Body::TermOver => {}
@@ -467,15 +489,9 @@ impl Raft {
 
     /// §5.1: a server with an older term becomes a follower of the newer one. Pre-votes do not
     /// count: their term is one that a candidate would have.
-    fn adopt_term(&mut self, from: NodeId, term: Term, body: &Body) {
+    fn adopt_term(&mut self, term: Term, body: &Body) {
         match body {
             Body::RequestPreVote { .. } | Body::PreVoteResponse { granted: true } => {}
-            Body::Append { .. }
-            | Body::Heartbeat { .. }
-            | Body::InstallSnapshot { .. }
-            | Body::Quiesce { .. } => {
-                self.become_follower(term, Some(from));
-            }
             _ => self.become_follower(term, None),
         }
     }
@@ -488,7 +504,8 @@ impl Raft {
             | Body::Append { .. }
             | Body::Heartbeat { .. }
             | Body::Quiesce { .. }
-            | Body::InstallSnapshot { .. } => Body::TermOver,
+            | Body::InstallSnapshot { .. }
+            | Body::Awake => Body::TermOver,
             _ => return,
         };
         self.send(from, answer);
@@ -545,16 +562,4 @@ fn wakes(input: &Input) -> bool {
             | Input::StateLost
             | Input::Wake
     )
-}
-
-fn check_numbers(from: NodeId, term: Term, body: &Body) -> Result<(), StepError> {
-    let index = match body {
-        Body::Append { prev_index, .. } => *prev_index,
-        Body::InstallSnapshot { mark } => mark.index,
-        _ => LogIndex::ZERO,
-    };
-    if term.0 > NUMBER_MAX || index.0 > NUMBER_MAX {
-        return Err(StepError::Malformed { from, what: "a term or index out of all range" });
-    }
-    Ok(())
 }

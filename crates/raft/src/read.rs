@@ -12,6 +12,7 @@ use crate::{
     fingerprint::Fingerprint,
     message::Body,
     output::{ReadId, ReadState},
+    progress::Progress,
     quorum,
     raft::{Raft, StepError},
     status::Role,
@@ -109,30 +110,38 @@ impl Raft {
         }
     }
 
-    pub(crate) fn read_round_answered(&mut self, from: NodeId, round: u64) {
-        let started = self.reads.number;
+    pub(crate) fn read_round_answered(&mut self, from: NodeId, round: u64, promised_micros: u64) {
+        let round = round.min(self.reads.number);
+        let supports_lease = self.supports_lease(promised_micros);
         if let Some(progress) = self.progress.get_mut(&from) {
-            progress.read_round = progress.read_round.max(round.min(started));
+            progress.read_round = progress.read_round.max(round);
+            if supports_lease {
+                progress.lease_round = progress.lease_round.max(round);
+            }
             self.finish_rounds();
         }
     }
 
     /// Answers the reads of all rounds that a majority has answered.
     pub(crate) fn finish_rounds(&mut self) {
-        let started = self.reads.number;
-        let confirmed = quorum::reached(self.log.membership(), |id| {
-            if id == self.config.id {
-                return started;
-            }
-            self.progress.get(&id).map_or(0, |progress| progress.read_round)
-        });
-        let confirmed = confirmed.unwrap_or(0);
-        self.leadership_lease.round_confirmed(confirmed);
+        let supported = self.last_round(|progress| progress.lease_round);
+        self.leadership_lease.round_confirmed(supported);
+        let confirmed = self.last_round(|progress| progress.read_round);
         while let Some(round) = self.reads.rounds.pop_front_if(|round| round.number <= confirmed) {
             let index = round.index;
             let ready = round.reads.into_iter().map(|id| ReadState::Ready { id, index });
             self.output.read_states.extend(ready);
         }
+    }
+
+    /// The last round that a majority has reached.
+    fn last_round(&self, reached: fn(&Progress) -> u64) -> u64 {
+        let last = quorum::reached(self.log.membership(), |id| match self.progress.get(&id) {
+            Some(progress) => reached(progress),
+            None if id == self.config.id => self.reads.number,
+            None => 0,
+        });
+        last.unwrap_or(0)
     }
 
     /// This server no longer leads: nothing that waits can be confirmed.

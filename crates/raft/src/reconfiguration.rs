@@ -37,6 +37,9 @@ impl Raft {
         if let Some(to) = self.transferee {
             return Err(StepError::Transferring { to });
         }
+        if self.is_state_lost {
+            return Err(StepError::NotLeader { leader: None });
+        }
         let membership = self.log.membership();
         if membership.is_joint() || !self.is_membership_settled() {
             return Err(StepError::ChangeInProgress);

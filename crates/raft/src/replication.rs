@@ -21,6 +21,9 @@ impl Raft {
         if let Some(to) = self.transferee {
             return Err(StepError::Transferring { to });
         }
+        if self.is_state_lost {
+            return Err(StepError::NotLeader { leader: None });
+        }
         if commands.is_empty() {
             return Ok(Stepped::Done);
         }
@@ -113,47 +116,27 @@ impl Raft {
         prev_term: Term,
         mut entries: Vec<Entry>,
         leader_commit: LogIndex,
-    ) -> Result<(), StepError> {
-        self.check_append(from, prev_index, prev_term, &entries)?;
+    ) {
+        let is_new_leader = self.leader != Some(from);
         self.follow(from);
+        if is_new_leader {
+            // It must know before it hands leadership on to a server that has no state either.
+            self.ask_for_snapshot();
+        }
         let (mut prev_index, mut prev_term) = (prev_index, prev_term);
         if prev_index < self.commit {
             // Committed entries are equal by leader completeness; only the rest is news.
             prev_index = self.commit;
             prev_term = self.log.term_at(self.commit).expect("the log covers the commit index");
-            let differs = entries.iter().any(|e| e.index == prev_index && e.term != prev_term);
-            assert!(!differs, "a committed entry is never replaced");
             entries.retain(|entry| entry.index > prev_index);
         }
         if !self.log.contains(prev_index, prev_term) {
-            self.reject_append(from, prev_index, prev_term);
-            return Ok(());
+            return self.reject_append(from, prev_index, prev_term);
         }
         let matched = entries.last().map_or(prev_index, |entry| entry.index);
         self.append_to_follower(entries);
         self.advance_commit_to(leader_commit.min(matched));
         self.send_when_durable(from, Body::AppendAccepted { matched });
-        Ok(())
-    }
-
-    fn check_append(
-        &self,
-        from: NodeId,
-        prev_index: LogIndex,
-        prev_term: Term,
-        entries: &[Entry],
-    ) -> Result<(), StepError> {
-        let mut previous = (prev_index, prev_term);
-        for entry in entries {
-            if entry.index != previous.0.next() || entry.term < previous.1 {
-                return Err(StepError::Malformed { from, what: "entries out of order" });
-            }
-            previous = (entry.index, entry.term);
-        }
-        if previous.1 > self.term {
-            return Err(StepError::Malformed { from, what: "an entry of a later term" });
-        }
-        Ok(())
     }
 
     /// §5.3: entries that conflict give way to the leader's; equal ones stay, because the append
@@ -181,31 +164,17 @@ impl Raft {
         self.send(from, Body::AppendRejected { prev_index, hint_index, hint_term });
     }
 
-    pub(crate) fn receive_heartbeat(
-        &mut self,
-        from: NodeId,
-        commit: LogIndex,
-        read_round: u64,
-    ) -> Result<(), StepError> {
-        let last_index = self.log.last_index();
-        if commit > last_index {
-            return Err(StepError::AcknowledgedEntriesLost { last_index, acknowledged: commit });
-        }
+    pub(crate) fn receive_heartbeat(&mut self, from: NodeId, commit: LogIndex, read_round: u64) {
         self.follow(from);
-        self.advance_commit_to(commit.min(last_index));
-        self.send(from, Body::HeartbeatResponse { read_round });
+        self.advance_commit_to(commit);
+        let promised_micros = self.promised_micros();
+        self.send(from, Body::HeartbeatResponse { read_round, promised_micros });
         self.ask_for_snapshot();
-        Ok(())
     }
 
     /// The sender leads the current term (§5.2).
     pub(crate) fn follow(&mut self, leader: NodeId) {
-        assert!(
-            self.role != Role::Leader && self.leader.is_none_or(|known| known == leader),
-            "two leaders in term {}: {:?} and {leader}",
-            self.term,
-            self.leader,
-        );
+        assert_ne!(self.role, Role::Leader, "there is one leader in a term");
         if self.role != Role::Follower {
             self.become_follower(self.term, Some(leader));
         }
@@ -214,24 +183,16 @@ impl Raft {
         self.promise_lease();
     }
 
-    pub(crate) fn receive_accepted(
-        &mut self,
-        from: NodeId,
-        matched: LogIndex,
-    ) -> Result<(), StepError> {
+    pub(crate) fn receive_accepted(&mut self, from: NodeId, matched: LogIndex) {
         if self.role != Role::Leader {
-            return Ok(());
-        }
-        if matched > self.log.last_index() {
-            return Err(StepError::Malformed { from, what: "entries that were never sent" });
+            return;
         }
         let first_index = self.log.first_index();
-        let Some(progress) = self.progress.get_mut(&from) else { return Ok(()) };
+        let Some(progress) = self.progress.get_mut(&from) else { return };
         progress.recent_active = true;
         progress.accepted(matched, first_index);
         self.advance_commit();
         self.continue_transfer(from);
-        Ok(())
     }
 
     pub(crate) fn receive_rejected(
@@ -248,7 +209,12 @@ impl Raft {
         }
     }
 
-    pub(crate) fn receive_heartbeat_response(&mut self, from: NodeId, read_round: u64) {
+    pub(crate) fn receive_heartbeat_response(
+        &mut self,
+        from: NodeId,
+        read_round: u64,
+        promised_micros: u64,
+    ) {
         let last_index = self.log.last_index();
         let Some(progress) = self.progress.get_mut(&from) else { return };
         progress.recent_active = true;
@@ -261,7 +227,7 @@ impl Raft {
         if is_behind {
             self.send_empty_append(from);
         }
-        self.read_round_answered(from, read_round);
+        self.read_round_answered(from, read_round, promised_micros);
     }
 
     /// §5.3 and §5.4.2 (figure 8): an entry is committed when a majority has it and it is of the

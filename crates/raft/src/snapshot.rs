@@ -117,7 +117,9 @@ impl Raft {
             self.advance_commit_to(mark.index);
             self.compact_through(mark.index);
         } else {
-            assert!(self.commit < mark.index, "a committed entry is in every later snapshot's log");
+            if mark.index <= self.commit {
+                return Err(StepError::CommittedEntryReplaced { index: mark.index, from });
+            }
             self.log.reset(mark.clone());
             self.persistence.reset(mark.clone());
             self.commit = mark.index;
@@ -132,16 +134,12 @@ impl Raft {
         Ok(())
     }
 
-    pub(crate) fn receive_snapshot_installed(
-        &mut self,
-        from: NodeId,
-        index: LogIndex,
-    ) -> Result<(), StepError> {
-        self.receive_accepted(from, index)?;
+    pub(crate) fn receive_snapshot_installed(&mut self, from: NodeId, index: LogIndex) {
+        self.receive_accepted(from, index);
         if let Some(progress) = self.progress.get_mut(&from) {
+            progress.lacks_state = false;
             progress.snapshot_installed(index);
         }
-        Ok(())
     }
 
     /// The log is still whole, so this server goes on as a voter; but it has nothing to answer with
@@ -155,8 +153,8 @@ impl Raft {
         self.ask_for_snapshot();
     }
 
-    /// Asks the leader for a snapshot if the state is lost and none is being installed. Asked again
-    /// with each heartbeat.
+    /// Asks the leader for a snapshot if the state is lost and none is being installed. Asked of each
+    /// new leader, and again with each heartbeat.
     pub(crate) fn ask_for_snapshot(&mut self) {
         if !self.is_state_lost || self.installing.is_some() {
             return;
@@ -172,6 +170,7 @@ impl Raft {
         let can_give = has_state && self.applied >= least;
         let Some(progress) = self.progress.get_mut(&from) else { return };
         progress.recent_active = true;
+        progress.lacks_state = true;
         if can_give && progress.snapshot_wanted(least) {
             self.output.send_snapshot.push(from);
         }

@@ -1,6 +1,8 @@
 //! Leadership transfer (dissertation, section 3.10).
 
-use onefold_types::NodeId;
+use std::cmp::Reverse;
+
+use onefold_types::{LogIndex, NodeId};
 
 use crate::{
     message::Body,
@@ -32,29 +34,35 @@ impl Raft {
     }
 
     /// A leader that must go takes no more commands, finishes what it has, and asks the best voter
-    /// to take over (dissertation, section 4.2.2). After an election timeout it just goes.
+    /// to take over once that has everything (dissertation, section 4.2.2). After an election
+    /// timeout it just goes: until then, whoever lags gets the log and can be elected.
     pub(crate) fn abdicate_if_due(&mut self) {
         if !self.must_abdicate() {
             return;
         }
-        let Some(best) = self.best_successor() else {
+        if self.is_only_voter() {
             return self.become_follower(self.term, None);
-        };
+        }
+        let Some((best, matched)) = self.best_successor() else { return };
         if self.transferee.is_none() {
             self.transferee = Some(best);
             self.election_elapsed = 0;
         }
-        if self.commit == self.log.last_index() {
+        let last_index = self.log.last_index();
+        if self.commit == last_index && matched == last_index {
             self.send_timeout_now(best);
             self.become_follower(self.term, None);
         }
     }
 
-    /// The voter that has most of the log; of those with as much, one that was heard of.
-    fn best_successor(&self) -> Option<NodeId> {
+    /// The voter that has most of the log, and how much; of those with as much, one that was heard
+    /// of, and of those the one with the lowest id. Those without a state would have to go as well.
+    fn best_successor(&self) -> Option<(NodeId, LogIndex)> {
         let voters = self.log.membership().voters.iter().copied();
         let others = voters.filter_map(|id| Some((id, self.progress.get(&id)?)));
-        others.max_by_key(|(_, p)| (p.matched(), p.recent_active)).map(|(id, _)| id)
+        let able = others.filter(|(_, progress)| !progress.lacks_state);
+        let best = able.max_by_key(|(id, p)| (p.matched(), p.recent_active, Reverse(*id)));
+        best.map(|(id, progress)| (id, progress.matched()))
     }
 
     /// The target acknowledged something: it may have everything now.
@@ -71,8 +79,12 @@ impl Raft {
         self.send(to, Body::TimeoutNow);
     }
 
+    /// A server without a state could only hand leadership on at once, perhaps to another one
+    /// without, and so for ever.
     pub(crate) fn receive_timeout_now(&mut self) {
-        if self.role == Role::Follower {
+        if self.is_state_lost {
+            self.ask_for_snapshot();
+        } else if self.role == Role::Follower {
             self.stand_for_election(true);
         }
     }

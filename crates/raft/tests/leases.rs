@@ -2,9 +2,11 @@
 
 mod cluster;
 
-use cluster::{Cluster, ELECTION_TICKS, TICK_MICROS, node};
-use onefold_raft::{Body, Config, Input, Lease, Message, ReadState, Role};
-use onefold_types::{LogIndex, NodeId, Term};
+use cluster::{Cluster, ELECTION_TICKS, TICK_MICROS, node, remove};
+use onefold_raft::{
+    Body, Config, Input, Lease, Membership, Message, Raft, ReadState, Restored, Role, SnapshotMark,
+};
+use onefold_types::{GroupId, LogIndex, NodeId, Term};
 
 /// Less than an election timeout, as it should be.
 const LEASE: Lease =
@@ -199,4 +201,59 @@ fn a_lease_ends_while_the_group_is_silent_and_begins_anew_with_a_read() {
     cluster.settle();
     assert_eq!(cluster.stored[&node(1)].reads.len(), 1);
     assert!(holds_lease(&cluster, 1));
+}
+
+/// A leader with a lease setting, whose followers have others.
+fn led_with_followers(followers: fn(&mut Config)) -> Cluster {
+    let mut cluster = configured(followers);
+    cluster.reconfigure(node(1), |config| config.lease = Some(LEASE));
+    cluster.micros += 2 * LEASE.micros;
+    cluster.elect(node(1));
+    cluster.ticks(4);
+    cluster
+}
+
+#[test]
+fn voters_that_promise_nothing_or_too_little_confirm_reads_but_support_no_lease() {
+    let nothing: fn(&mut Config) = |_| {};
+    let too_little: fn(&mut Config) =
+        |config| config.lease = Some(Lease { micros: LEASE.micros - 1, ..LEASE });
+    for followers in [nothing, too_little] {
+        let mut cluster = led_with_followers(followers);
+        assert!(!holds_lease(&cluster, 1));
+        cluster.read(node(1), 1).expect("a leader");
+        assert_eq!(cluster.stored[&node(1)].reads, []);
+        cluster.settle();
+        assert_eq!(cluster.stored[&node(1)].reads.len(), 1);
+    }
+    let longer = led_with_followers(|config| {
+        config.lease = Some(Lease { micros: LEASE.micros + 1, ..LEASE });
+    });
+    assert!(holds_lease(&longer, 1));
+}
+
+#[test]
+fn the_only_voter_stands_at_once_even_before_it_knows_the_time() {
+    let mut config = Config::new(node(1), GroupId::KV, 7);
+    config.lease = Some(LEASE);
+    let snapshot = SnapshotMark::initial(Membership::of_voters([node(1)]));
+    let restored = Restored { snapshot, ..Restored::default() };
+    let mut core = Raft::new(config, restored).expect("a valid start");
+    core.step(Input::Campaign).expect("a campaign");
+    let persist = core.take_output().persist.expect("its vote");
+    core.step(Input::Persisted(persist.sequence)).expect("as asked");
+    assert_eq!(core.role(), Role::Leader);
+}
+
+#[test]
+fn who_is_left_alone_by_a_change_keeps_its_promise_until_that_is_committed() {
+    let mut cluster = led();
+    cluster.change(node(1), remove(&[1, 3])).expect("a leader");
+    // 2 has the last entry of the change, but 1 does not know that and still holds its lease.
+    cluster.deliver_if(|from, to, message| {
+        let is_last = matches!(&message.body, Body::AppendAccepted { matched } if matched.0 > 2);
+        to != node(3) && !(is_last && from == node(2) && to == node(1)) || from == node(3)
+    });
+    cluster.step(node(2), Input::Campaign).expect("a campaign");
+    assert_ne!(cluster.role(node(2)), Role::Leader);
 }

@@ -4,7 +4,7 @@ mod cluster;
 
 use cluster::{Cluster, ELECTION_TICKS, join, node};
 use onefold_raft::{Body, Config, Input, Message, Role};
-use onefold_types::{LogIndex, NodeId};
+use onefold_types::{LogIndex, NodeId, Term};
 
 const AFTER_TICKS: u32 = 6;
 
@@ -321,4 +321,20 @@ fn a_silent_leader_that_was_replaced_learns_of_it() {
     cluster.step(new[0], Input::NodeUp(node(1))).expect("a hint");
     cluster.ticks(3);
     assert_eq!(leaders(&cluster), [new[0].0]);
+}
+
+#[test]
+fn who_asks_in_an_older_term_whether_anybody_is_there_learns_of_the_newer_one() {
+    let mut cluster = quiet();
+    cluster.step(node(1), Input::TransferLeadership(node(2))).expect("a leader");
+    cluster.ticks(3 * AFTER_TICKS);
+    assert_eq!((quiet_nodes(&cluster), cluster.term(node(3))), (vec![1, 2, 3], 2));
+    let message = Message { term: Term(1), body: Body::Awake };
+    for to in [2, 3] {
+        let message = message.clone();
+        cluster.step(node(to), Input::Message { from: node(1), message }).expect("a message");
+        let (_, to, answer) = cluster.network.pop_back().expect("an answer");
+        assert_eq!((to, answer.term, answer.body), (node(1), Term(2), Body::TermOver));
+    }
+    assert_eq!(quiet_nodes(&cluster), [1, 2, 3], "an old question is no news");
 }

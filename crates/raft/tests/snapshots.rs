@@ -156,7 +156,7 @@ fn a_failed_transfer_is_asked_for_again() {
         hint_index: LogIndex(1),
         hint_term: Term(1),
     };
-    let alive = Body::HeartbeatResponse { read_round: 0 };
+    let alive = Body::HeartbeatResponse { read_round: 0, promised_micros: 0 };
     for body in [rejected, alive.clone(), alive] {
         let message = Message { term: Term(1), body };
         leader.step(Input::Message { from: node(3), message }).expect("a sign of life");

@@ -2,7 +2,7 @@
 
 mod cluster;
 
-use cluster::{Cluster, node};
+use cluster::{Cluster, ELECTION_TICKS, node};
 use onefold_raft::{Body, Input, Role, StepError};
 use onefold_types::LogIndex;
 
@@ -166,4 +166,78 @@ fn a_leader_that_has_applied_nothing_has_nothing_to_give() {
     let core = cluster.cores.get_mut(&node(1)).expect("a node");
     core.step(Input::Message { from: node(2), message: wanted }).expect("a message");
     assert_eq!(core.take_output().send_snapshot, []);
+}
+
+#[test]
+fn two_servers_without_a_state_do_not_hand_leadership_to_each_other_for_ever() {
+    let mut cluster = with_commands(3);
+    cluster.isolate(node(1));
+    lose_state(&mut cluster, 2);
+    lose_state(&mut cluster, 3);
+    cluster.settle();
+    for _ in 0..ELECTION_TICKS {
+        for id in [2, 3] {
+            cluster.step(node(id), Input::Tick).expect("a tick");
+        }
+    }
+    cluster.settle();
+    cluster.heal();
+    cluster.step(node(2), Input::Campaign).expect("a campaign");
+    for _ in 0..20 * ELECTION_TICKS {
+        settle_slowly(&mut cluster, 1);
+        if cluster.role(node(1)) == Role::Leader && !is_state_lost(&cluster, 2) {
+            return;
+        }
+        for id in [1, 2, 3] {
+            cluster.step(node(id), Input::Tick).expect("a tick");
+        }
+    }
+    panic!("nobody with a state leads: {:?}", [1, 2, 3].map(|id| cluster.role(node(id))));
+}
+
+/// Delivers everything, but to and from one server only when nothing else is left. Gives up on those
+/// that never come to an end.
+fn settle_slowly(cluster: &mut Cluster, slow: u64) {
+    for _ in 0..1000 {
+        let is_fast = |(from, to, _): &(_, _, _)| *from != node(slow) && *to != node(slow);
+        let Some(at) = cluster.network.iter().position(is_fast).or(Some(0)) else { return };
+        let Some((from, to, message)) = cluster.network.remove(at) else { return };
+        cluster.step(to, Input::Message { from, message }).expect("a well-formed message");
+    }
+}
+
+#[test]
+fn a_server_without_a_state_does_not_stand_when_it_is_asked_to_but_asks_for_a_snapshot() {
+    let mut cluster = with_commands(3);
+    lose_state(&mut cluster, 3);
+    cluster.network.clear();
+    let asked =
+        onefold_raft::Message { term: cluster.cores[&node(1)].term(), body: Body::TimeoutNow };
+    cluster.step(node(3), Input::Message { from: node(1), message: asked }).expect("a message");
+    assert_eq!(cluster.role(node(3)), Role::Follower);
+    let sent: Vec<_> =
+        cluster.network.iter().map(|(_, to, message)| (*to, &message.body)).collect();
+    assert_eq!(sent, [(node(1), &Body::SnapshotWanted { least: LogIndex::ZERO })]);
+}
+
+#[test]
+fn a_leader_without_a_state_leads_until_a_server_with_one_has_its_log() {
+    let mut cluster = with_commands(1);
+    cluster.isolate(node(2));
+    cluster.propose(node(1), "y").expect("a leader");
+    cluster.ticks(3);
+    lose_state(&mut cluster, 3);
+    let (_, _, wanted) = cluster.network.pop_back().expect("it asks for a snapshot");
+    let leader = cluster.cores.get_mut(&node(1)).expect("a node");
+    leader.step(Input::StateLost).expect("a loss");
+    leader.step(Input::Message { from: node(3), message: wanted }).expect("a message");
+    lose_state(&mut cluster, 1);
+    cluster.settle();
+    assert_eq!(cluster.role(node(1)), Role::Leader, "2 cannot be elected, and 3 has no state");
+    assert!(matches!(cluster.propose(node(1), "z"), Err(StepError::Transferring { .. })));
+    cluster.heal();
+    cluster.ticks(ELECTION_TICKS / 2);
+    assert_eq!(cluster.role(node(2)), Role::Leader);
+    cluster.ticks(5);
+    assert_eq!([1, 3].map(|id| is_state_lost(&cluster, id)), [false, false]);
 }

@@ -93,7 +93,10 @@ fn step(frame: &[u8]) -> bool {
             };
             match core.step(Input::Message { from, message }) {
                 // What the driver does about it: the replica stops.
-                Err(StepError::AcknowledgedEntriesLost { .. }) => break,
+                Err(
+                    StepError::AcknowledgedEntriesLost { .. }
+                    | StepError::CommittedEntryReplaced { .. },
+                ) => break,
                 Err(StepError::Contract { what }) => panic!("a message is no contract: {what}"),
                 Err(_) | Ok(_) => {}
             }
@@ -214,7 +217,7 @@ fn message() -> impl Strategy<Value = Message> {
                     Body::AppendRejected { prev_index: first, hint_index: third, hint_term: second }
                 }
                 9 => Body::Heartbeat { commit: first, read_round: round },
-                10 => Body::HeartbeatResponse { read_round: round },
+                10 => Body::HeartbeatResponse { read_round: round, promised_micros: second.get() },
                 11 => Body::InstallSnapshot { mark },
                 12 => Body::SnapshotMissing { index: first },
                 13 => Body::SnapshotInstalled { index: first },

@@ -34,7 +34,7 @@ pub(crate) fn beat(payload: &[u8]) -> Option<(Beat, u64)> {
 }
 
 /// The format of such a frame: this byte, then pairs of group and message up to its end.
-const FRAME_FORMAT: u8 = 2;
+const FRAME_FORMAT: u8 = 3;
 
 /// A frame is sent when it is this long; one message may make it longer.
 const FRAME_BYTES_TARGET: usize = 4 << 20;

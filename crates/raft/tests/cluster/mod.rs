@@ -109,10 +109,15 @@ impl Cluster {
 
     /// Starts a node from what it has stored.
     pub fn start(&mut self, id: NodeId) {
+        self.reconfigure(id, self.configure);
+    }
+
+    /// Starts a node from what it has stored, with settings of its own.
+    pub fn reconfigure(&mut self, id: NodeId, configure: fn(&mut Config)) {
         let mut config = Config::new(id, GroupId::KV, 7);
         config.election_ticks = ELECTION_TICKS;
         config.heartbeat_ticks = 2;
-        (self.configure)(&mut config);
+        configure(&mut config);
         let restored = self.stored[&id].restored.clone();
         let mut core = Raft::new(config, restored).expect("a valid start");
         core.step(Input::Now(self.micros)).expect("a time");

@@ -108,7 +108,13 @@ pub(super) fn message(message: &Message) -> String {
         Body::Heartbeat { commit, read_round } => {
             format!(", commit {commit}{}", round(*read_round))
         }
-        Body::HeartbeatResponse { read_round } => round(*read_round),
+        Body::HeartbeatResponse { read_round, promised_micros } => {
+            let promised = match promised_micros {
+                0 => String::new(),
+                micros => format!(", promised {micros} us"),
+            };
+            format!("{}{promised}", round(*read_round))
+        }
         Body::InstallSnapshot { mark: of } => format!(", through {}", mark(of)),
         Body::SnapshotMissing { index } | Body::SnapshotInstalled { index } => {
             format!(", through {index}")

@@ -14,6 +14,8 @@ pub(super) enum Complaint {
     Frame,
     /// A message that breaks a rule of the protocol.
     Message,
+    /// A message of a second leader of one term.
+    TwoLeaders,
     /// A message of a group that is not here.
     UnknownGroup,
     /// An answer of a node that is no member.

@@ -71,6 +71,8 @@ pub(super) enum Received {
     Taken,
     /// It breaks a rule that every correct sender keeps.
     Malformed(String),
+    /// Its sender claims to lead in a term that another node leads.
+    TwoLeaders(String),
     /// It answers a question that only members are asked.
     NotMember,
 }
@@ -160,8 +162,12 @@ impl Driven {
         }
         match self.raft.step(Input::Message { from, message }) {
             Ok(_) => Ok(Received::Taken),
-            Err(error @ StepError::AcknowledgedEntriesLost { .. }) => {
-                Err(broken(self.id(), &error))
+            Err(
+                error @ (StepError::AcknowledgedEntriesLost { .. }
+                | StepError::CommittedEntryReplaced { .. }),
+            ) => Err(broken(self.id(), &error)),
+            Err(error @ StepError::TwoLeaders { .. }) => {
+                Ok(Received::TwoLeaders(error.to_string()))
             }
             Err(error) => Ok(Received::Malformed(error.to_string())),
         }

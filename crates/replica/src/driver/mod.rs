@@ -258,6 +258,12 @@ impl Driver {
                         tracing::warn!(%from, %group, what, "refused a message");
                     }
                 }
+                Received::TwoLeaders(what) => {
+                    self.core.counters.messages_malformed_total.increment();
+                    if self.complaints.is_first(from, Complaint::TwoLeaders) {
+                        tracing::error!(%from, %group, what, "refused a second leader");
+                    }
+                }
                 Received::NotMember => {
                     self.core.counters.messages_not_member_total.increment();
                     if self.complaints.is_first(from, Complaint::NotMember) {
