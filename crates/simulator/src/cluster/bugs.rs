@@ -20,9 +20,15 @@ impl World {
             Sabotage::CommitEarlierTerm => {
                 let core = self.node(id).raft(group).expect("its output was taken");
                 let Some(counted) = counted_on_majority(core) else { return };
-                for (_, message) in &mut output.messages {
-                    if let Body::Append { commit, .. } = &mut message.body {
-                        *commit = (*commit).max(counted);
+                let followers = core.status().followers;
+                for (to, message) in &mut output.messages {
+                    let matched = followers.get(to).map_or(LogIndex::ZERO, |it| it.matched);
+                    match &mut message.body {
+                        Body::Append { commit, .. } => *commit = (*commit).max(counted),
+                        Body::Heartbeat { commit, .. } => {
+                            *commit = (*commit).max(counted.min(matched));
+                        }
+                        _ => {}
                     }
                 }
             }

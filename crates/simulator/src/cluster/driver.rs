@@ -226,7 +226,12 @@ impl World {
             let Some(process) = self.node_mut(id).process.as_mut() else { return Ok(()) };
             let touched = std::mem::take(&mut process.touched);
             if touched == 0 {
-                return Ok(());
+                self.wake_if_due(id)?;
+                let process = self.node(id).process.as_ref();
+                if process.is_none_or(|process| process.touched == 0) {
+                    return Ok(());
+                }
+                continue;
             }
             let mut frames: Vec<Frame> = Vec::new();
             for group in 0..self.plan.groups {

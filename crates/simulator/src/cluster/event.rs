@@ -19,8 +19,8 @@ pub(super) type Life = u32;
 /// One event in the queue.
 #[derive(Debug)]
 pub(super) enum Event {
-    /// A node's clock ticks.
-    Tick { node: NodeId, life: Life },
+    /// A node's clock ticks. Only the latest tick that was scheduled counts.
+    Tick { node: NodeId, life: Life, turn: u64 },
     /// A packet arrives.
     Deliver { from: NodeId, to: NodeId, packet: Box<Packet> },
     /// The log has synced its first appends.
@@ -128,7 +128,7 @@ impl Event {
     pub(super) fn fingerprint(&self) -> [u64; 3] {
         let number = |it: usize| it as u64;
         match self {
-            Self::Tick { node, life } => [1, node.0, u64::from(*life)],
+            Self::Tick { node, turn, .. } => [1, node.0, *turn],
             Self::Deliver { from, to, packet } => [2, from.0 << 8 | to.0, packet.fingerprint()],
             Self::Synced { node, appends, .. } => [3, node.0, number(*appends)],
             Self::Apply { node, group, .. } => [4, node.0, number(*group)],

@@ -32,6 +32,11 @@ impl World {
             self.change_state(anyone, group);
             return Ok(());
         }
+        if self.plan.lease.is_some() && self.random.chance(200) {
+            // What a lease must outlast.
+            self.isolate(victim, &ids);
+            return Ok(());
+        }
         match self.random.within(0..=99) {
             0..18 => {
                 self.tell(|| "all cuts are mended".into());
@@ -190,15 +195,34 @@ impl World {
     pub(super) fn ambush(&mut self, id: NodeId) -> Checked {
         let ids = self.serving();
         self.faults.hit(FaultKind::Ambushed);
-        if self.random.chance(500) {
-            self.crash(id)?;
-        } else {
-            self.network.heal();
-            self.isolate(id, &ids);
+        match self.random.within(0..=9) {
+            0..=4 => self.crash(id)?,
+            5..=7 => {
+                self.network.heal();
+                self.isolate(id, &ids);
+            }
+            _ => {
+                self.network.heal();
+                self.split(&ids);
+            }
         }
-        let heir = self.random.pick(&ids);
         let group = self.random.within(0..=self.plan.groups as u64 - 1) as usize;
+        let heir = self.heir(id, &ids, group);
         if heir == id { Ok(()) } else { self.usurp(&ids, heir, group) }
+    }
+
+    /// Who stands for election instead: anyone, or who has the latest term in its log.
+    fn heir(&mut self, id: NodeId, ids: &[NodeId], group: usize) -> NodeId {
+        let anyone = self.random.pick(ids);
+        if self.random.chance(500) {
+            return anyone;
+        }
+        let last_term = |other: &NodeId| {
+            let core = self.node(*other).raft(group)?;
+            core.term_at(core.last_index())
+        };
+        let others = ids.iter().copied().filter(|other| *other != id);
+        others.max_by_key(last_term).unwrap_or(anyone)
     }
 
     fn stall_disk(&mut self, id: NodeId) {

@@ -62,6 +62,11 @@ pub(super) struct Node {
 pub(super) struct Process {
     pub(super) liveness: Liveness,
     pub(super) ticks: u64,
+    /// When the last tick was, in truth, and how many were scheduled.
+    pub(super) ticked_at: Micros,
+    pub(super) turn: u64,
+    /// It sleeps from beat to beat, because all groups are quiet.
+    pub(super) is_asleep: bool,
     pub(super) groups: Vec<Hosted>,
     /// Groups that were stepped since their output was taken, as bits.
     pub(super) touched: u32,

@@ -178,6 +178,7 @@ impl World {
             self.step(asked, group, Input::ChangeMembership(change.clone()))?
         {
             self.tell(|| format!("n{asked} g{group} begins {change:?}"));
+            self.plan_ambush(asked);
             if !change.learn.is_empty() {
                 self.coverage.hit(Branch::LearnerAdded);
             }

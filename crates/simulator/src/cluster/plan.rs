@@ -117,7 +117,7 @@ impl Plan {
                 random.within(200..=2_000) * SECOND,
             ),
         };
-        let is_busy = weather == Weather::Storm;
+        let (is_busy, is_calm) = (weather == Weather::Storm, weather == Weather::Calm);
         let lease = random.chance(250).then_some(Lease {
             micros: random.within(300..=900) * MILLISECOND,
             drift_ppm: LEASE_DRIFT_PPM,
@@ -156,7 +156,11 @@ impl Plan {
             divergence: random.chance(250),
             is_minority_lost: random.chance(500),
             election_ticks: 10,
-            heartbeat_ticks: random.pick(&[1, 1, 2, 3]),
+            heartbeat_ticks: if is_calm {
+                random.pick(&[2, 3, 3])
+            } else {
+                random.pick(&[1, 1, 2, 3])
+            },
             inflight_messages_max: random.pick(&[1, 2, 8, 256]),
             inflight_bytes_max: random.pick(&[1, 500, 5_000, 1 << 20]),
             append_bytes_max: random.pick(&[1, 200, 2_000, 1 << 20]),
@@ -165,7 +169,7 @@ impl Plan {
             apply_bytes_max: random.pick(&[1, 500, 1 << 20]),
             disk_stall_ticks: random.pick(&[15, 40, 400]),
             promotion_lag_max: random.pick(&[1, 10, 1_000]),
-            quiesce_after_ticks: if random.chance(800) {
+            quiesce_after_ticks: if random.chance(if is_calm { 950 } else { 750 }) {
                 Some(random.pick(&[10, 20, 50]))
             } else {
                 None

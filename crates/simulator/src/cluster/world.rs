@@ -187,7 +187,9 @@ impl World {
 
     fn happen(&mut self, event: Event) -> Checked {
         match event {
-            Event::Tick { node, life } if self.node(node).lives(life) => self.tick(node, life),
+            Event::Tick { node, life, turn } if self.node(node).lives(life) => {
+                self.tick(node, turn)
+            }
             Event::Deliver { from, to, packet } if self.node(to).process.is_some() => {
                 self.receive(to, from, *packet)?;
                 self.settle(to)
@@ -243,28 +245,82 @@ impl World {
         }
     }
 
-    /// A tick of a node: its driver looks at who is alive, and its groups count.
-    fn tick(&mut self, id: NodeId, life: u32) -> Checked {
-        let delay = self.node(id).clock.truly(TICK);
-        self.schedule(delay, Event::Tick { node: id, life });
-        let process = self.node_mut(id).process.as_mut().expect("it lives");
-        process.ticks += 1;
-        let is_beat = process.ticks.is_multiple_of(u64::from(self.plan.heartbeat_ticks));
-        let process = self.node_mut(id).process.as_mut().expect("it lives");
-        let changes = process.liveness.tick(1);
-        let count = process.groups.len();
-        self.liveness_changed(id, &changes)?;
+    /// Ticks of a node: its driver looks at who is alive, and the groups that are awake count.
+    fn tick(&mut self, id: NodeId, turn: u64) -> Checked {
+        let process = self.node(id).process.as_ref().expect("it lives");
+        if process.turn != turn {
+            return Ok(());
+        }
+        let due = self.pass_ticks(id)?;
+        let heartbeat_ticks = u64::from(self.plan.heartbeat_ticks);
+        let process = self.node(id).process.as_ref().expect("it lives");
+        let (before, after) = (process.ticks - due, process.ticks);
         self.correct_misled(id)?;
-        for group in 0..count {
+        for group in 0..self.plan.groups {
             let is_quiet = self.hosted(id, group).is_some_and(|hosted| hosted.raft.is_quiet());
             if !is_quiet {
                 self.step(id, group, Input::Tick)?;
             }
         }
-        if is_beat {
+        if before / heartbeat_ticks != after / heartbeat_ticks {
             self.beat(id);
         }
-        self.settle(id)
+        self.settle(id)?;
+        self.plan_tick(id);
+        Ok(())
+    }
+
+    /// The ticks since the last one pass, as many as the node's clock says.
+    fn pass_ticks(&mut self, id: NodeId) -> Result<u64, Violation> {
+        let now = self.now;
+        let node = self.node_mut(id);
+        let period = node.clock.truly(TICK);
+        let process = node.process.as_mut().expect("it lives");
+        let due = ((now - process.ticked_at + period / 2) / period).max(1);
+        process.ticked_at = now;
+        process.ticks += due;
+        // What a pause missed is not made up for.
+        let due_max = u64::from(self.plan.heartbeat_ticks);
+        let process = self.node_mut(id).process.as_mut().expect("it lives");
+        let changes = process.liveness.tick(due.min(due_max) as u32);
+        self.liveness_changed(id, &changes)?;
+        Ok(due)
+    }
+
+    /// The next tick; the one of the next beat if all groups are quiet.
+    fn plan_tick(&mut self, id: NodeId) {
+        let heartbeat_ticks = u64::from(self.plan.heartbeat_ticks);
+        let node = self.node_mut(id);
+        let period = node.clock.truly(TICK);
+        let life = node.life;
+        let Some(process) = node.process.as_mut() else { return };
+        process.is_asleep = process.groups.iter().all(|hosted| hosted.raft.is_quiet());
+        let ticks = match process.is_asleep {
+            true => heartbeat_ticks - process.ticks % heartbeat_ticks,
+            false => 1,
+        };
+        process.turn += 1;
+        let (at, turn) = (process.ticked_at + ticks * period, process.turn);
+        let at = at.max(self.now + 1);
+        self.schedule_at(at, Event::Tick { node: id, life, turn });
+    }
+
+    /// A group may have woken: then the node ticks again.
+    pub(super) fn wake_if_due(&mut self, id: NodeId) -> Checked {
+        let now = self.now;
+        let node = self.node_mut(id);
+        let period = node.clock.truly(TICK);
+        let Some(process) = node.process.as_mut() else { return Ok(()) };
+        if !process.is_asleep || process.groups.iter().all(|hosted| hosted.raft.is_quiet()) {
+            return Ok(());
+        }
+        // Those that passed in its sleep count for nobody but the liveness of others.
+        let slept = (now - process.ticked_at) / period;
+        process.ticked_at += slept * period;
+        process.ticks += slept;
+        let changes = process.liveness.tick(slept as u32);
+        self.plan_tick(id);
+        self.liveness_changed(id, &changes)
     }
 
     fn beat(&mut self, id: NodeId) {
@@ -299,6 +355,9 @@ impl World {
         node.process = Some(Process {
             liveness: Liveness::new(process_number, silence),
             ticks: 0,
+            ticked_at: now + first_tick,
+            turn: 0,
+            is_asleep: false,
             touched: (1 << groups.len()) - 1,
             groups,
             is_syncing_table: false,
@@ -307,7 +366,7 @@ impl World {
         });
         node.paused_until = now;
         let life = node.life;
-        self.schedule(first_tick, Event::Tick { node: id, life });
+        self.schedule(first_tick, Event::Tick { node: id, life, turn: 0 });
         for group in 0..self.plan.groups {
             let membership = self.hosted(id, group).expect("it runs").raft.membership();
             if membership.voters.len() == 1 && membership.voters.contains(&id) {
