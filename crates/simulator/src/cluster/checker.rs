@@ -160,7 +160,8 @@ impl Checker {
         if now == seen {
             return Ok(());
         }
-        let who = || format!("g{} n{id}", self.group);
+        let group = self.group;
+        let who = move || format!("g{group} n{id}");
         ensure(now.term >= seen.term, "the term never goes back", || {
             format!("{}: from {} to {}", who(), seen.term, now.term)
         })?;
@@ -188,6 +189,12 @@ impl Checker {
         if now.commit > seen.commit {
             self.check_commit(id, core, seen.commit)?;
             if now.is_leader {
+                let term = core.term_at(now.commit);
+                ensure(
+                    term == Some(now.term),
+                    "no commit by counting an earlier term (§5.4.2)",
+                    || format!("{}: commit {} of term {term:?} in {}", who(), now.commit, now.term),
+                )?;
                 self.check_durable(id, core, durable)?;
             }
         }
@@ -249,6 +256,10 @@ impl Checker {
             let holds = index == self.committed_index().next() && written.is_some();
             ensure(holds, "what is committed was written", || {
                 format!("g{group} n{id} commits {index} of term {term}, which nobody wrote")
+            })?;
+            // Followers learn of it (§5.3).
+            ensure(core.role() == Role::Leader, "leaders decide what is committed", || {
+                format!("g{group} n{id} is the first to commit {index} of term {term}")
             })?;
             let hash = written.map_or(0, |written| written.hash);
             self.committed.push(Committed { term, hash, committed_in: core.term() });

@@ -35,6 +35,11 @@ impl World {
         if self.plan.lease.is_some() && self.random.chance(200) {
             // What a lease must outlast.
             self.isolate(victim, &ids);
+            if self.random.chance(500) {
+                self.pause(victim);
+            }
+            let delay = self.random.within(1..=10 * SECOND);
+            self.schedule(delay, Event::Mend);
             return Ok(());
         }
         match self.random.within(0..=99) {

@@ -21,7 +21,9 @@ use super::{
     coverage::{Branch, Coverage},
 };
 use crate::{
-    linearizability::{Operation, Register, RegisterInput, RegisterOutput, Unproven, check},
+    linearizability::{
+        Operation, Register, RegisterInput, RegisterOutput, Unproven, check, simplify,
+    },
     trace::{Fnv, hash_of},
 };
 
@@ -435,7 +437,8 @@ impl History {
             history.push(Operation { input: asked.input, output, called: asked.called, returned });
             ops.push(op);
         }
-        for ((group, key), (history, ops)) in keys {
+        for ((group, key), (mut history, ops)) in keys {
+            simplify(&mut history);
             check(&Register, &history, CONFIGURATIONS_MAX).map_err(|unproven| {
                 let detail = match &unproven {
                     Unproven::Violated { at } => {

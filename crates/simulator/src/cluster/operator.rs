@@ -121,7 +121,8 @@ impl World {
             3 if voters.len() > 2 => change.learn = set([voter]),
             4 if !learners.is_empty() => change.join = set([self.random.pick(&learners)]),
             5 if !learners.is_empty() => change.remove = set([self.random.pick(&learners)]),
-            6 | 7 if voters.len() > 2 => change.remove = set([voter]),
+            6 if voters.len() > 2 => change.remove = set([voter]),
+            7 if voters.len() > 3 => change.remove = set([voter, self.random.pick(&voters)]),
             8 | 9 if running + 2 <= NODES_MAX && voters.len() > 2 => {
                 self.coverage.hit(Branch::MembersExchanged);
                 let other = self.random.pick(&voters);

@@ -102,7 +102,7 @@ impl Plan {
                 random.within(60..=240) * SECOND,
                 random.within(1_000..=8_000) * MILLISECOND,
                 0,
-                random.within(8..=60) * SECOND,
+                random.within(3..=25) * SECOND,
             ),
             Weather::Changeable => (
                 random.within(400..=1_200) * SECOND,

@@ -415,7 +415,9 @@ impl World {
         if self.nodes.len() < to.0 as usize {
             return;
         }
-        let copies = if self.plan.duplication > 0 && self.random.chance(self.plan.duplication) {
+        // A connection never doubles a call, and the answer to a proposal is for one call.
+        let may_double = self.plan.duplication > 0 && !matches!(packet, Packet::Propose { .. });
+        let copies = if may_double && self.random.chance(self.plan.duplication) {
             self.faults.hit(FaultKind::PacketDuplicated);
             2
         } else {

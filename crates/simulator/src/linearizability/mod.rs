@@ -19,7 +19,7 @@
 mod register;
 mod search;
 
-pub use register::{Register, RegisterInput, RegisterOutput};
+pub use register::{Register, RegisterInput, RegisterOutput, simplify};
 pub use search::{Model, Operation, Unproven, check};
 
 #[cfg(test)]

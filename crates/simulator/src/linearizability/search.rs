@@ -13,7 +13,7 @@ pub trait Model {
     /// All that it remembers.
     type State: Clone + Eq + Hash + fmt::Debug;
     /// What it is asked.
-    type Input: fmt::Debug;
+    type Input: Eq + fmt::Debug;
     /// What it answers.
     type Output: Eq + fmt::Debug;
 
@@ -111,6 +111,8 @@ struct Search<'a, M: Model> {
     /// Calls that were given their moment, with the state before them.
     order: Vec<(usize, M::State)>,
     seen: HashSet<(Done, M::State), BuildHasherDefault<Fnv>>,
+    /// For each operation whose outcome is unknown, the one before it that asked for the same.
+    twins: Vec<Option<usize>>,
     /// The furthest return that the search ran into.
     stuck: Option<(u64, usize)>,
 }
@@ -149,6 +151,7 @@ impl<'a, M: Model> Search<'a, M> {
             state: model.initial(),
             order: Vec::new(),
             seen: HashSet::default(),
+            twins: twins::<M>(history),
             stuck: None,
         }
     }
@@ -185,6 +188,11 @@ impl<'a, M: Model> Search<'a, M> {
     /// The state after an operation if it may be next.
     fn state_after(&self, operation: usize) -> Option<M::State> {
         let Operation { input, output, .. } = &self.history[operation];
+        // Of two that are the same to everybody, the one that was called first can do it all.
+        let is_done = |twin: usize| self.done[twin / 64] & (1 << (twin % 64)) != 0;
+        if self.twins[operation].is_some_and(|twin| !is_done(twin)) {
+            return None;
+        }
         let (state, answer) = self.model.apply(&self.state, input);
         match output {
             Some(output) if *output != answer => return None,
@@ -267,4 +275,18 @@ impl<'a, M: Model> Search<'a, M> {
         let now = (self.history[operation].returned, operation);
         self.stuck = Some(self.stuck.map_or(now, |furthest| furthest.max(now)));
     }
+}
+
+/// For each operation with an unknown outcome, the last one called before it with the same input.
+fn twins<M: Model>(history: &[Operation<M::Input, M::Output>]) -> Vec<Option<usize>> {
+    let mut unknown: Vec<usize> =
+        (0..history.len()).filter(|&place| history[place].output.is_none()).collect();
+    unknown.sort_by_key(|&place| history[place].called);
+    let mut twins = vec![None; history.len()];
+    for (order, &place) in unknown.iter().enumerate() {
+        let before = unknown[..order].iter().rev();
+        let mut same = before.filter(|&&other| history[other].input == history[place].input);
+        twins[place] = same.next().copied();
+    }
+    twins
 }

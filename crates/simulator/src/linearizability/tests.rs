@@ -4,7 +4,7 @@ use super::{
     Operation, Register,
     RegisterInput::{self, CompareAndSwap, Delete, Get, Put, Swap},
     RegisterOutput::{self, Did, Done, Value},
-    Unproven, check,
+    Unproven, check, simplify,
 };
 use crate::Random;
 
@@ -21,6 +21,14 @@ fn unknown(input: RegisterInput, called: u64) -> Step {
 }
 
 fn is_good(history: &[Step]) -> bool {
+    let mut simple = history.to_vec();
+    simplify(&mut simple);
+    let (is_good, is_simple_good) = (judge(history), judge(&simple));
+    assert_eq!(is_good, is_simple_good, "{history:?}");
+    is_good
+}
+
+fn judge(history: &[Step]) -> bool {
     match check(&Register, history, BUDGET) {
         Ok(()) => true,
         Err(Unproven::Violated { .. }) => false,
