@@ -39,22 +39,23 @@ record() {
   echo "kept in $file"
 }
 
-build() { cargo build --release --quiet -p "$1"; }
+# All at once: the same features, so the same builds, whichever program is asked for.
+build() { cargo build --release --quiet; }
 target() { cargo metadata --format-version 1 --no-deps | grep -o '"target_directory":"[^"]*"' | cut -d'"' -f4; }
 
 core() {
-  build onefold-bench-core
+  build
   note="peers: $(version_of onefold-bench-core openraft), $(version_of onefold-bench-core raft)" \
     record core "$(target)/release/onefold-bench-core" $extra
 }
 
 proposals() {
-  build onefold-bench-cluster
+  build
   record proposals "$(target)/release/onefold-bench-cluster" proposals --data-dir "$data" $extra
 }
 
 idle() {
-  build onefold-bench-cluster
+  build
   record idle "$(target)/release/onefold-bench-cluster" idle --data-dir "$data" $extra
 }
 
@@ -69,7 +70,7 @@ etcd_program() {
 # One of the programs that run the product itself, with etcd beside it where there is one.
 with_etcd() {
   local name=$1 onefold=${BENCH_ONEFOLD:-} etcd
-  build onefold-bench-cluster
+  build
   if [ -z "$onefold" ]; then
     (cd "$root" && cargo build --release --quiet -p onefold-cli)
     onefold=$(cd "$root" && target)/release/onefold
@@ -81,7 +82,7 @@ with_etcd() {
 }
 
 memory() {
-  build onefold-bench-cluster
+  build
   record memory "$(target)/release/onefold-bench-cluster" memory --data-dir "$data" \
     --csv "$results/$(date -u +%Y-%m-%d-%H%M)-memory.csv" $extra
 }
