@@ -16,7 +16,7 @@ data=${BENCH_DATA_DIR:-${TMPDIR:-/tmp}}
 extra=${BENCH_EXTRA:-}
 mkdir -p "$results"
 
-version_of() { cargo tree -p "$1" --depth 1 2>/dev/null | grep -o "$2 v[^ ]*" | head -1; }
+version_of() { cargo tree -p "$1" --depth 1 --prefix none 2>/dev/null | grep -o "^$2 v[^ ]*"; }
 
 # What a reader must know to compare: machine, kernel, versions, commit, load at the start.
 header() {
@@ -35,7 +35,7 @@ record() {
   shift
   local file
   file="$results/$(date -u +%Y-%m-%d-%H%M)-$name.txt"
-  { header "$name"; [ -z "${note:-}" ] || echo "$note"; echo "command: $*"; echo; "$@"; } | sed "s#$root/##g" | tee "$file"
+  { header "$name"; [ -z "${note:-}" ] || echo "$note"; echo "command: $*"; echo; "$@"; } | sed -u "s#$root/##g; s#$(target)#target#g" | tee "$file"
   echo "kept in $file"
 }
 
