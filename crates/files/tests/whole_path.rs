@@ -47,7 +47,7 @@ async fn what_leaving_nodes_hold_is_made_anew_before_they_go() {
     }
     eventually("nothing counts on the leaving nodes", || async {
         let usage = usage(&files).await?;
-        let leaving: Vec<u64> = usage.leaving.into_iter().map(|(node, _)| node.0).collect();
+        let leaving: Vec<u64> = usage.leaving.into_keys().map(|node| node.0).collect();
         assert_eq!(leaving, [4, 5]);
         let usage = self::usage(&files).await?;
         (usage.leaving.into_values().sum::<u64>() == 0).then_some(())
