@@ -222,6 +222,11 @@ impl Progress {
         self.is_replicating() && self.matched == last && self.transfer.is_none()
     }
 
+    /// Whether a snapshot is on its way to the follower, or waits there to be installed.
+    pub(crate) fn awaits_snapshot(&self) -> bool {
+        self.transfer.is_some()
+    }
+
     /// Whether appends are pipelined.
     pub(crate) fn is_replicating(&self) -> bool {
         matches!(self.state, State::Replicate)

@@ -131,8 +131,12 @@ pub enum StepError {
         /// Who was named.
         to: NodeId,
     },
-    /// One change of the members after another.
-    #[error("the members of the group are being changed; try again when that is committed")]
+    /// One change of the members after another; and none while all who would be left to vote wait
+    /// for a snapshot.
+    #[error(
+        "the members of the group cannot be changed yet: another change is not committed, or nobody \
+         who would be left to vote has a state; try again soon"
+    )]
     ChangeInProgress,
     /// Nobody could decide anything any more.
     #[error("the change would leave the group without voters")]

@@ -48,12 +48,24 @@ impl Raft {
         if target == *membership {
             return Ok(Stepped::Done);
         }
+        // They would have a log, and nobody to get a state from.
+        if !target.voters.iter().any(|&voter| self.has_state(voter)) {
+            return Err(StepError::ChangeInProgress);
+        }
         let next = membership.towards(target);
         let entry = self.next_entry(Payload::Membership(Box::new(next)));
         self.admit(entry.bytes())?;
         let index = entry.index;
         self.append_membership(entry);
         Ok(Stepped::Proposed { term: self.term, indexes: index..=index })
+    }
+
+    /// Whether a member does not wait for a snapshot, as far as this leader knows.
+    fn has_state(&self, id: NodeId) -> bool {
+        if id == self.config.id {
+            return !self.is_state_lost;
+        }
+        self.progress.get(&id).is_some_and(|progress| !progress.awaits_snapshot())
     }
 
     /// Whether the members in use are committed, and this leader knows it: it does once an entry of

@@ -2,8 +2,10 @@
 
 mod cluster;
 
+use std::collections::BTreeSet;
+
 use cluster::{Cluster, ELECTION_TICKS, node};
-use onefold_raft::{Body, Input, Role, StepError};
+use onefold_raft::{Body, Input, MembershipChange, Role, StepError};
 use onefold_types::LogIndex;
 
 /// Three voters led by 1, with `count` commands applied everywhere.
@@ -150,6 +152,22 @@ fn the_only_voter_of_a_group_does_not_lead_without_its_state() {
     lose_state(&mut cluster, 1);
     cluster.ticks(200);
     assert_eq!((cluster.role(node(1)), cluster.term(node(1))), (Role::Follower, 1));
+}
+
+#[test]
+fn a_group_is_not_left_to_a_voter_without_a_state() {
+    let mut cluster = with_commands(3);
+    cluster.step(node(3), Input::Compact(LogIndex(3))).expect("a compaction");
+    lose_state(&mut cluster, 3);
+    cluster.deliver_if(|_, _, message| !matches!(message.body, Body::InstallSnapshot { .. }));
+    let change = || MembershipChange {
+        remove: BTreeSet::from([node(1), node(2)]),
+        ..MembershipChange::default()
+    };
+    assert_eq!(cluster.change(node(1), change()), Err(StepError::ChangeInProgress));
+    cluster.ticks(5);
+    assert!(!is_state_lost(&cluster, 3));
+    cluster.change(node(1), change()).expect("3 has a state again");
 }
 
 #[test]
