@@ -13,8 +13,11 @@ const MESSAGES: MethodId = MethodId(16);
 const CHECKPOINTS: MethodId = MethodId(22);
 const BEATS: MethodId = MethodId(23);
 
+/// The present format of frames: with another one nothing behind it would be looked at.
+const FRAME_FORMAT: u8 = 3;
+
 fn frame(group: GroupId, message: &Message) -> Bytes {
-    let encoded = postcard::to_extend(&(group, message), vec![2]);
+    let encoded = postcard::to_extend(&(group, message), vec![FRAME_FORMAT]);
     encoded.expect("messages serialize into memory").into()
 }
 
@@ -46,7 +49,7 @@ async fn messages_that_make_no_sense_are_counted_and_do_no_harm() {
     let stranger = cluster.pretend(NodeId(9));
     for (method, payload) in [
         (MESSAGES, &b"nonsense"[..]),
-        (MESSAGES, &[2, 0xff, 0xff]),
+        (MESSAGES, &[FRAME_FORMAT, 0xff, 0xff]),
         (CHECKPOINTS, &[1, 0xff]),
         (BEATS, &[1]),
         (BEATS, b"nonsense"),
