@@ -1,6 +1,5 @@
 //! Three node processes, and a client of them.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -8,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
+use onefold_bench_common::{NODES, free_addresses, process};
 use onefold_transport::{Class, Identity, IdentityCell, Limits, Method, Peers};
 use onefold_types::NodeId;
 use rustix::process::{Pid, Signal, kill_process};
@@ -16,10 +16,7 @@ use tokio::time::sleep;
 
 use crate::load::Outcome;
 use crate::methods::{Drive, DriveRequest, NodeReport, Propose, Report};
-use crate::process;
 
-/// Nodes of a cluster.
-pub(crate) const NODES: usize = 3;
 /// Longest wait for all groups to have leaders.
 const SETTLE_MAX: Duration = Duration::from_secs(120);
 /// Between two looks.
@@ -211,11 +208,4 @@ impl Drop for Cluster {
 /// This program's own file.
 fn own_program() -> Result<PathBuf> {
     Ok(std::env::current_exe()?)
-}
-
-/// Addresses on loopback that nobody uses now.
-pub(crate) fn free_addresses(count: usize) -> Result<Vec<String>> {
-    let listeners: Vec<TcpListener> =
-        (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
-    listeners.iter().map(|listener| Ok(listener.local_addr()?.to_string())).collect()
 }

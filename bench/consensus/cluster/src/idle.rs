@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
+use onefold_bench_common::NODES;
+use onefold_bench_common::process::{anonymous_bytes, mib, resident_bytes};
 use tokio::time::sleep;
 
-use crate::cluster::{Cluster, NODES, Shape};
+use crate::cluster::{Cluster, Shape};
 use crate::methods::NodeReport;
-use crate::process::{anonymous_bytes, mib, resident_bytes};
 
 #[derive(Args)]
 pub(crate) struct Arguments {

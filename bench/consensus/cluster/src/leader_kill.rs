@@ -10,9 +10,9 @@ use clap::Args;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::cluster::NODES;
-use crate::etcd_client::EtcdClient;
-use crate::members::{Kind, Members};
+use onefold_bench_common::NODES;
+use onefold_bench_common::etcd_client::EtcdClient;
+use onefold_bench_common::members::{Kind, Members};
 
 #[derive(Args)]
 pub(crate) struct Arguments {

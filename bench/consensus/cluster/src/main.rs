@@ -5,17 +5,13 @@
 //! product itself, and etcd beside it.
 
 mod cluster;
-mod disk;
-mod etcd_client;
 mod idle;
 mod leader_kill;
 mod load;
 mod machine;
-mod members;
 mod memory;
 mod methods;
 mod node;
-mod process;
 mod proposals;
 mod puts;
 

@@ -8,9 +8,10 @@ use anyhow::Result;
 use clap::Args;
 use tokio::time::{sleep, timeout};
 
-use crate::cluster::{Cluster, NODES, Shape};
+use crate::cluster::{Cluster, Shape};
 use crate::load::Commands;
-use crate::process::{mib, resident_bytes};
+use onefold_bench_common::NODES;
+use onefold_bench_common::process::{mib, resident_bytes};
 
 #[derive(Args)]
 pub(crate) struct Arguments {

@@ -7,9 +7,9 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::cluster::{Cluster, Sample, Shape};
-use crate::disk;
 use crate::load::{Outcome, closed_loop};
 use crate::methods::DriveRequest;
+use onefold_bench_common::disk;
 
 #[derive(Args)]
 pub(crate) struct Arguments {

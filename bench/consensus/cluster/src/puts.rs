@@ -7,11 +7,11 @@ use std::time::Duration;
 use anyhow::Result;
 use bytes::Bytes;
 use clap::Args;
+use onefold_bench_common::etcd_client::EtcdClient;
+use onefold_bench_common::members::{Kind, Members};
 
-use crate::etcd_client::EtcdClient;
 use crate::load::closed_loop;
 use crate::machine::KEY_BYTES;
-use crate::members::{Kind, Members};
 
 #[derive(Args)]
 pub(crate) struct Arguments {

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 const TICKS_PER_SECOND: u64 = 100;
 
 /// User and system time of all threads of a process, past ones included.
-pub(crate) fn cpu_time(pid: u32) -> Result<Duration> {
+pub fn cpu_time(pid: u32) -> Result<Duration> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The name stands in brackets and may hold spaces; what follows are numbers from the third on.
     let (_, rest) = stat.rsplit_once(')').context("a process name in brackets")?;
@@ -22,12 +22,12 @@ pub(crate) fn cpu_time(pid: u32) -> Result<Duration> {
 }
 
 /// Bytes of a process in memory.
-pub(crate) fn resident_bytes(pid: u32) -> Result<u64> {
+pub fn resident_bytes(pid: u32) -> Result<u64> {
     status(pid, "VmRSS:")
 }
 
 /// Of these, bytes that no file backs.
-pub(crate) fn anonymous_bytes(pid: u32) -> Result<u64> {
+pub fn anonymous_bytes(pid: u32) -> Result<u64> {
     status(pid, "RssAnon:")
 }
 
@@ -38,6 +38,6 @@ fn status(pid: u32, field: &str) -> Result<u64> {
     Ok(kib.parse::<u64>()? << 10)
 }
 
-pub(crate) fn mib(bytes: u64) -> f64 {
+pub fn mib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }

@@ -43,23 +43,23 @@ struct StatusResponse {
 
 /// What a member says about itself.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct MemberStatus {
-    pub(crate) is_leader: bool,
-    pub(crate) has_leader: bool,
+pub struct MemberStatus {
+    pub is_leader: bool,
+    pub has_leader: bool,
     /// The last index that it knows to be committed.
-    pub(crate) raft_index: u64,
+    pub raft_index: u64,
 }
 
 /// A connection to one member, made when it is needed.
 #[derive(Clone)]
-pub(crate) struct EtcdClient {
+pub struct EtcdClient {
     channel: Channel,
     timeout: Duration,
 }
 
 impl EtcdClient {
     /// Every attempt, to connect or to call, ends after `timeout`.
-    pub(crate) fn new(address: &str, timeout: Duration) -> Result<Self> {
+    pub fn new(address: &str, timeout: Duration) -> Result<Self> {
         let endpoint = Endpoint::from_shared(format!("http://{address}"))?
             .connect_timeout(timeout)
             .timeout(timeout)
@@ -83,12 +83,12 @@ impl EtcdClient {
         tokio::time::timeout(self.timeout, call).await.map_err(timed_out)?
     }
 
-    pub(crate) async fn put(&self, key: Vec<u8>, value: Vec<u8>) -> Result<(), Status> {
+    pub async fn put(&self, key: Vec<u8>, value: Vec<u8>) -> Result<(), Status> {
         let request = PutRequest { key, value };
         self.call::<_, PutResponse>("/etcdserverpb.KV/Put", request).await.map(|_| ())
     }
 
-    pub(crate) async fn status(&self) -> Result<MemberStatus, Status> {
+    pub async fn status(&self) -> Result<MemberStatus, Status> {
         let path = "/etcdserverpb.Maintenance/Status";
         let status: StatusResponse = self.call(path, StatusRequest {}).await?;
         let member = status.header.map_or(0, |header| header.member_id);

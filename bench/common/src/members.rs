@@ -9,9 +9,9 @@ use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 use tokio::time::sleep;
 
-use crate::cluster::{NODES, free_addresses};
 use crate::etcd_client::{EtcdClient, MemberStatus};
 use crate::process;
+use crate::{NODES, free_addresses};
 
 /// Longest wait for a cluster or a member to be ready.
 const READY_MAX: Duration = Duration::from_secs(120);
@@ -22,13 +22,13 @@ const CAUGHT_UP_ENTRIES: u64 = 1000;
 
 /// Whose members they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
     Onefold,
     Etcd,
 }
 
 /// Three members as separate processes; dropping it kills them and removes their data.
-pub(crate) struct Members {
+pub struct Members {
     kind: Kind,
     program: PathBuf,
     folder: TempDir,
@@ -41,7 +41,7 @@ pub(crate) struct Members {
 }
 
 impl Members {
-    pub(crate) async fn start(kind: Kind, program: &Path, below: &Path) -> Result<Self> {
+    pub async fn start(kind: Kind, program: &Path, below: &Path) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("onefold-bench-").tempdir_in(below)?;
         let mut addresses = free_addresses(4 * NODES)?;
         let others = addresses.split_off(2 * NODES);
@@ -67,12 +67,12 @@ impl Members {
     }
 
     /// Where clients reach the members.
-    pub(crate) fn clients(&self) -> &[String] {
+    pub fn clients(&self) -> &[String] {
         &self.clients
     }
 
     /// Starts the member at a position on the data that it has.
-    pub(crate) fn start_member(&mut self, at: usize) -> Result<()> {
+    pub fn start_member(&mut self, at: usize) -> Result<()> {
         let folder = self.folder.path().join(format!("member-{}", at + 1));
         fs::create_dir_all(&folder)?;
         let mut command = Command::new(&self.program);
@@ -123,7 +123,7 @@ impl Members {
     }
 
     /// Kills the member at a position as SIGKILL does.
-    pub(crate) fn kill_member(&mut self, at: usize) -> Result<()> {
+    pub fn kill_member(&mut self, at: usize) -> Result<()> {
         if let Some(mut child) = self.processes[at].take() {
             child.kill()?;
             child.wait()?;
@@ -132,7 +132,7 @@ impl Members {
     }
 
     /// CPU time of all running members together.
-    pub(crate) fn cpu_time(&self) -> Result<Duration> {
+    pub fn cpu_time(&self) -> Result<Duration> {
         self.processes.iter().flatten().map(|child| process::cpu_time(child.id())).sum()
     }
 
@@ -142,7 +142,7 @@ impl Members {
     }
 
     /// The position of the member that leads, when all members know a leader.
-    pub(crate) async fn wait_for_leader(&self) -> Result<usize> {
+    pub async fn wait_for_leader(&self) -> Result<usize> {
         let start = Instant::now();
         while start.elapsed() < READY_MAX {
             let statuses = self.statuses().await;
@@ -157,7 +157,7 @@ impl Members {
     }
 
     /// Waits until the member at a position is as far as the others; gives how long that took.
-    pub(crate) async fn wait_for_catch_up(&self, at: usize) -> Result<Duration> {
+    pub async fn wait_for_catch_up(&self, at: usize) -> Result<Duration> {
         let start = Instant::now();
         while start.elapsed() < READY_MAX {
             let statuses = self.statuses().await;

@@ -10,14 +10,14 @@ use anyhow::Result;
 const BLOCK_BYTES: usize = 4 << 10;
 
 /// Appends of 4 KiB, each followed by fdatasync, one after the other.
-pub(crate) struct Syncs {
-    pub(crate) per_second: f64,
-    pub(crate) p50_us: u128,
-    pub(crate) p99_us: u128,
+pub struct Syncs {
+    pub per_second: f64,
+    pub p50_us: u128,
+    pub p99_us: u128,
 }
 
 /// Measures in a folder for a while. Blocks the thread.
-pub(crate) fn append_and_sync(folder: &Path, duration: Duration) -> Result<Syncs> {
+pub fn append_and_sync(folder: &Path, duration: Duration) -> Result<Syncs> {
     let path = folder.join("disk-limit");
     let mut file = OpenOptions::new().create(true).truncate(true).write(true).open(&path)?;
     let block = [0xa5; BLOCK_BYTES];
