@@ -6,7 +6,7 @@
 //! random source; only the binary draws a first seed from the time.
 //!
 //! [`raft`] runs one Raft group. [`cluster`] runs whole nodes with many groups, their logs, tables
-//! and key-value stores, and clients whose histories [`linearizability`] judges. [`check`] leaves
+//! and key-value stores, and clients whose histories [`onefold_checker`] judges. [`check`] leaves
 //! nothing to chance: it looks at every interleaving of a small group, to a stated depth.
 
 mod random;
@@ -14,7 +14,6 @@ mod trace;
 
 pub mod check;
 pub mod cluster;
-pub mod linearizability;
 pub mod raft;
 
 pub use random::Random;

@@ -1,6 +1,7 @@
 //! Clients: each does one thing after the other, through any node, and tries again under the same
 //! sequence number until it has an answer or gives up.
 
+use onefold_checker::linearizability::{RegisterInput, RegisterOutput};
 use onefold_kv::{RangeRequest, core as kv};
 use onefold_raft::{Input, Role, Stepped};
 use onefold_replica::{SessionTag, state::seal_command};
@@ -17,7 +18,6 @@ use super::{
     sabotage::Sabotage,
     world::World,
 };
-use crate::linearizability::{RegisterInput, RegisterOutput};
 
 /// Operations of one burst of a client, after which it is silent for long.
 const BURST_MAX: u64 = 30;

@@ -7,6 +7,9 @@ use std::{
 };
 
 use bytes::Bytes;
+use onefold_checker::linearizability::{
+    Model, Operation, Register, RegisterInput, RegisterOutput, Unproven, check, simplify,
+};
 use onefold_kv::{
     Compare, CompareResult, CompareTarget, DeleteRangeRequest, Operation as KvOperation,
     OperationResponse, PutRequest, RangeRequest, TxnRequest,
@@ -20,12 +23,7 @@ use super::{
     clock::Micros,
     coverage::{Branch, Coverage},
 };
-use crate::{
-    linearizability::{
-        Operation, Register, RegisterInput, RegisterOutput, Unproven, check, simplify,
-    },
-    trace::{Fnv, hash_of},
-};
+use crate::trace::{Fnv, hash_of};
 
 /// Configurations that the search of one key's history may look at.
 const CONFIGURATIONS_MAX: usize = 400_000;
@@ -181,8 +179,7 @@ impl Oracle {
         kept.retain(|sequence| *sequence >= floor);
 
         let before = self.now(asked.key);
-        let (after, output) =
-            crate::linearizability::Model::apply(&Register, &before, &asked.input);
+        let (after, output) = Model::apply(&Register, &before, &asked.input);
         let writes = match asked.input {
             RegisterInput::Get => false,
             RegisterInput::Put(_) | RegisterInput::Swap(_) => true,

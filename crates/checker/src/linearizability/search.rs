@@ -3,10 +3,8 @@
 use std::{
     collections::HashSet,
     fmt,
-    hash::{BuildHasherDefault, Hash},
+    hash::{BuildHasherDefault, DefaultHasher, Hash},
 };
-
-use crate::trace::Fnv;
 
 /// A sequential, deterministic object.
 pub trait Model {
@@ -110,7 +108,7 @@ struct Search<'a, M: Model> {
     state: M::State,
     /// Calls that were given their moment, with the state before them.
     order: Vec<(usize, M::State)>,
-    seen: HashSet<(Done, M::State), BuildHasherDefault<Fnv>>,
+    seen: HashSet<(Done, M::State), BuildHasherDefault<DefaultHasher>>,
     /// For each operation whose outcome is unknown, the one before it that asked for the same.
     twins: Vec<Option<usize>>,
     /// The furthest return that the search ran into.

@@ -6,7 +6,9 @@ use super::{
     RegisterOutput::{self, Did, Done, Value},
     Unproven, check, simplify,
 };
-use crate::Random;
+use rand::rngs::SmallRng;
+use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
 
 type Step = Operation<RegisterInput, RegisterOutput>;
 
@@ -176,10 +178,10 @@ fn brute_force(history: &[Step], done: u32, state: Option<u64>) -> bool {
 
 #[test]
 fn random_histories_are_judged_as_by_brute_force() {
-    let mut random = Random::new(7);
+    let mut random = SmallRng::seed_from_u64(7);
     let (mut good, mut bad) = (0, 0);
     for _ in 0..4000 {
-        let length = random.within(2..=6);
+        let length = random.random_range(2..=6);
         let history: Vec<Step> = (0..length).map(|_| random_step(&mut random)).collect();
         let expected = brute_force(&history, 0, None);
         *if expected { &mut good } else { &mut bad } += 1;
@@ -188,19 +190,19 @@ fn random_histories_are_judged_as_by_brute_force() {
     assert!(good > 500 && bad > 500, "{good} good and {bad} bad histories");
 }
 
-fn random_step(random: &mut Random) -> Step {
-    let value = random.within(1..=2);
-    let seen = random.pick(&[None, Some(1), Some(2)]);
-    let did = random.chance(500);
-    let (input, output) = match random.within(0..=4) {
+fn random_step(random: &mut SmallRng) -> Step {
+    let value = random.random_range(1..=2);
+    let seen = *[None, Some(1), Some(2)].choose(random).expect("it is not empty");
+    let did = random.random_bool(0.5);
+    let (input, output) = match random.random_range(0..=4) {
         0 => (Get, Value(seen)),
         1 => (Put(value), Done),
         2 => (Delete, Did(did)),
         3 => (CompareAndSwap { expected: seen, new: value }, Did(did)),
         _ => (Swap(value), Value(seen)),
     };
-    let called = random.within(0..=12);
-    let returned = called + random.within(0..=6);
-    let output = if random.chance(250) { None } else { Some(output) };
+    let called = random.random_range(0..=12);
+    let returned = called + random.random_range(0..=6);
+    let output = if random.random_bool(0.25) { None } else { Some(output) };
     Operation { input, output, called, returned }
 }
