@@ -9,7 +9,7 @@ use prost::Message;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
-use tonic::{Request, Status};
+use tonic::{Extensions, Request, Status, Streaming};
 
 use crate::admission::Admission;
 use crate::convert::number;
@@ -22,7 +22,8 @@ const REQUIRE_LEADER: &str = "hasleader";
 /// The store, the cluster and the bounds, behind every service. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Gateway {
-    pub(crate) kv: Arc<dyn Kv>,
+    /// Calls take theirs from [`Admitted`].
+    kv: Arc<dyn Kv>,
     pub(crate) cluster: Arc<dyn ClusterView>,
     pub(crate) admission: Admission,
     pub(crate) options: Options,
@@ -30,6 +31,15 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
+    pub(crate) fn new(
+        kv: Arc<dyn Kv>,
+        cluster: Arc<dyn ClusterView>,
+        options: Options,
+        shutdown: CancellationToken,
+    ) -> Self {
+        Self { kv, cluster, admission: Admission::new(), options, shutdown }
+    }
+
     /// The header of an answer of the store.
     pub(crate) fn header(&self, header: Header) -> Option<ResponseHeader> {
         Some(ResponseHeader {
@@ -50,54 +60,96 @@ impl Gateway {
         })
     }
 
-    /// Where the store stands as far as the nearest replica knows.
-    pub(crate) async fn present(&self) -> Result<Header, KvError> {
-        self.header_at(Revision::ZERO).await
-    }
-
-    /// The same, unless the history at `start` is given up.
-    pub(crate) async fn present_with(&self, start: Revision) -> Result<Header, KvError> {
-        match self.header_at(start).await {
-            Err(KvError::FutureRevision { .. }) => self.present().await,
-            result => result,
-        }
-    }
-
-    async fn header_at(&self, revision: Revision) -> Result<Header, KvError> {
-        let nothing = RangeRequest {
-            revision,
-            serializable: true,
-            count_only: true,
-            ..RangeRequest::key(&[0][..])
-        };
-        Ok(self.kv.range(nothing).await?.header)
-    }
-
-    /// Takes a request in. It counts as in work until the permit is dropped.
-    pub(crate) fn admit<T: Message>(
+    /// Takes a call in: whether it may be served now, and by which store.
+    pub(crate) async fn admit<T: Message>(
         &self,
         request: Request<T>,
-    ) -> Result<(T, OwnedSemaphorePermit), Status> {
-        self.check_leader(request.metadata())?;
-        let request = request.into_inner();
+    ) -> Result<Admitted<T>, Status> {
+        let (metadata, extensions, request) = request.into_parts();
+        let kv = self.enter(&metadata, &extensions).await?;
         let bytes = request.encoded_len();
         if bytes > REQUEST_BYTES_MAX {
             return Err(errors::request_too_large());
         }
-        let permit = self.admission.request(bytes)?;
-        Ok((request, permit))
+        let _permit = self.admission.request(bytes)?;
+        Ok(Admitted { request, kv, _permit })
     }
 
-    /// Refuses a client that requires a leader when there is none.
-    pub(crate) fn check_leader(&self, metadata: &MetadataMap) -> Result<(), Status> {
+    /// Takes a stream of requests in. What each of them costs is counted where it is served.
+    pub(crate) async fn admit_stream<T>(
+        &self,
+        request: Request<Streaming<T>>,
+    ) -> Result<AdmittedStream<T>, Status> {
+        let (metadata, extensions, requests) = request.into_parts();
+        let kv = self.enter(&metadata, &extensions).await?;
+        Ok(AdmittedStream { requests, kv, requires_leader: requires_leader(&metadata) })
+    }
+
+    /// The one door for every call: what is known of it beside its message decides whether it comes
+    /// in and which store serves it.
+    async fn enter(
+        &self,
+        metadata: &MetadataMap,
+        connection: &Extensions,
+    ) -> Result<Arc<dyn Kv>, Status> {
         if requires_leader(metadata) && self.cluster.leader().is_none() {
             return Err(errors::no_leader());
         }
-        Ok(())
+        self.store(metadata, connection).await
+    }
+
+    /// The store that serves a call, for those that are let in whatever state this node is in.
+    pub(crate) async fn store(
+        &self,
+        _metadata: &MetadataMap,
+        _connection: &Extensions,
+    ) -> Result<Arc<dyn Kv>, Status> {
+        Ok(self.kv.clone())
     }
 }
 
+/// A call that was let in.
+pub(crate) struct Admitted<T> {
+    pub(crate) request: T,
+    /// The store that the call is for.
+    pub(crate) kv: Arc<dyn Kv>,
+    /// Counts the call as in work.
+    _permit: OwnedSemaphorePermit,
+}
+
+/// A stream that was let in.
+pub(crate) struct AdmittedStream<T> {
+    pub(crate) requests: Streaming<T>,
+    /// The store that the stream is for.
+    pub(crate) kv: Arc<dyn Kv>,
+    /// Whether the stream is to end when there is no leader.
+    pub(crate) requires_leader: bool,
+}
+
+/// Where a store stands as far as the nearest replica knows.
+pub(crate) async fn present(kv: &dyn Kv) -> Result<Header, KvError> {
+    header_at(kv, Revision::ZERO).await
+}
+
+/// The same, unless the history at `start` is given up.
+pub(crate) async fn present_with(kv: &dyn Kv, start: Revision) -> Result<Header, KvError> {
+    match header_at(kv, start).await {
+        Err(KvError::FutureRevision { .. }) => present(kv).await,
+        result => result,
+    }
+}
+
+async fn header_at(kv: &dyn Kv, revision: Revision) -> Result<Header, KvError> {
+    let nothing = RangeRequest {
+        revision,
+        serializable: true,
+        count_only: true,
+        ..RangeRequest::key(&[0][..])
+    };
+    Ok(kv.range(nothing).await?.header)
+}
+
 /// Whether a client wants to be refused when there is no leader.
-pub(crate) fn requires_leader(metadata: &MetadataMap) -> bool {
+fn requires_leader(metadata: &MetadataMap) -> bool {
     metadata.get(REQUIRE_LEADER).is_some_and(|value| value.as_bytes() == b"true")
 }

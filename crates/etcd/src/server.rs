@@ -15,7 +15,6 @@ use tonic::transport::server::Router;
 use tracing::warn;
 
 use crate::ClusterView;
-use crate::admission::Admission;
 use crate::connections;
 use crate::gateway::Gateway;
 use crate::proto::etcdserverpb::auth_server::AuthServer;
@@ -107,8 +106,7 @@ pub async fn serve_with(
     shutdown: CancellationToken,
 ) -> Result<(), ServeError> {
     let address = listener.local_addr()?;
-    let gateway =
-        Gateway { kv, cluster, admission: Admission::new(), options, shutdown: shutdown.clone() };
+    let gateway = Gateway::new(kv, cluster, options, shutdown.clone());
     let served = router(gateway).serve_with_incoming_shutdown(
         connections::accept(listener),
         shutdown.clone().cancelled_owned(),

@@ -32,7 +32,7 @@ impl Auth for Gateway {
         &self,
         request: Request<AuthStatusRequest>,
     ) -> Result<Response<AuthStatusResponse>, Status> {
-        let (_, _permit) = self.admit(request)?;
+        let _call = self.admit(request).await?;
         Ok(Response::new(AuthStatusResponse {
             header: self.cluster_header(),
             enabled: false,
@@ -52,7 +52,7 @@ impl Auth for Gateway {
         &self,
         request: Request<AuthDisableRequest>,
     ) -> Result<Response<AuthDisableResponse>, Status> {
-        let (_, _permit) = self.admit(request)?;
+        let _call = self.admit(request).await?;
         Ok(Response::new(AuthDisableResponse { header: self.cluster_header() }))
     }
 
@@ -81,7 +81,7 @@ impl Auth for Gateway {
         &self,
         request: Request<AuthUserListRequest>,
     ) -> Result<Response<AuthUserListResponse>, Status> {
-        let (_, _permit) = self.admit(request)?;
+        let _call = self.admit(request).await?;
         let users = Vec::new();
         Ok(Response::new(AuthUserListResponse { header: self.cluster_header(), users }))
     }
@@ -132,7 +132,7 @@ impl Auth for Gateway {
         &self,
         request: Request<AuthRoleListRequest>,
     ) -> Result<Response<AuthRoleListResponse>, Status> {
-        let (_, _permit) = self.admit(request)?;
+        let _call = self.admit(request).await?;
         let roles = Vec::new();
         Ok(Response::new(AuthRoleListResponse { header: self.cluster_header(), roles }))
     }

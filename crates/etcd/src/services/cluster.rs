@@ -19,7 +19,7 @@ impl Cluster for Gateway {
         &self,
         request: Request<MemberListRequest>,
     ) -> Result<Response<MemberListResponse>, Status> {
-        let (_, _permit) = self.admit(request)?;
+        let _call = self.admit(request).await?;
         let members = self.cluster.members().into_iter().map(|member| Member {
             id: member.id,
             name: member.name,

@@ -17,16 +17,16 @@ impl Kv for Gateway {
         &self,
         request: Request<RangeRequest>,
     ) -> Result<Response<RangeResponse>, Status> {
-        let (request, _permit) = self.admit(request)?;
-        let request = convert::range_request(request)?;
-        let response = self.kv.range(request).await.map_err(status)?;
+        let call = self.admit(request).await?;
+        let request = convert::range_request(call.request)?;
+        let response = call.kv.range(request).await.map_err(status)?;
         let header = self.header(response.header);
         Ok(Response::new(convert::range_response(response, header)))
     }
 
     async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
-        let (request, _permit) = self.admit(request)?;
-        let response = self.kv.put(convert::put_request(request)).await.map_err(status)?;
+        let call = self.admit(request).await?;
+        let response = call.kv.put(convert::put_request(call.request)).await.map_err(status)?;
         let header = self.header(response.header);
         Ok(Response::new(convert::put_response(response, header)))
     }
@@ -35,17 +35,17 @@ impl Kv for Gateway {
         &self,
         request: Request<DeleteRangeRequest>,
     ) -> Result<Response<DeleteRangeResponse>, Status> {
-        let (request, _permit) = self.admit(request)?;
-        let request = convert::delete_request(request);
-        let response = self.kv.delete_range(request).await.map_err(status)?;
+        let call = self.admit(request).await?;
+        let request = convert::delete_request(call.request);
+        let response = call.kv.delete_range(request).await.map_err(status)?;
         let header = self.header(response.header);
         Ok(Response::new(convert::delete_response(response, header)))
     }
 
     async fn txn(&self, request: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
-        let (request, _permit) = self.admit(request)?;
-        let request = convert::txn_request(request)?;
-        let response = self.kv.txn(request).await.map_err(status)?;
+        let call = self.admit(request).await?;
+        let request = convert::txn_request(call.request)?;
+        let response = call.kv.txn(request).await.map_err(status)?;
         let header = self.header(response.header);
         Ok(Response::new(convert::txn_response(response, header)))
     }
@@ -54,9 +54,9 @@ impl Kv for Gateway {
         &self,
         request: Request<CompactionRequest>,
     ) -> Result<Response<CompactionResponse>, Status> {
-        let (request, _permit) = self.admit(request)?;
-        let request = convert::compact_request(request);
-        let response = self.kv.compact(request).await.map_err(status)?;
+        let call = self.admit(request).await?;
+        let request = convert::compact_request(call.request);
+        let response = call.kv.compact(request).await.map_err(status)?;
         Ok(Response::new(CompactionResponse { header: self.header(response.header) }))
     }
 }

@@ -1,6 +1,7 @@
 //! Leases.
 
 use std::future;
+use std::sync::Arc;
 
 use futures::stream::{self, BoxStream, StreamExt};
 use onefold_kv as kv;
@@ -25,10 +26,12 @@ impl Lease for Gateway {
         &self,
         request: Request<LeaseGrantRequest>,
     ) -> Result<Response<LeaseGrantResponse>, Status> {
-        let (request, _permit) = self.admit(request)?;
-        let request =
-            kv::LeaseGrantRequest { id: kv::LeaseId(request.id), ttl_seconds: request.ttl };
-        let response = self.kv.lease_grant(request).await.map_err(status)?;
+        let call = self.admit(request).await?;
+        let request = kv::LeaseGrantRequest {
+            id: kv::LeaseId(call.request.id),
+            ttl_seconds: call.request.ttl,
+        };
+        let response = call.kv.lease_grant(request).await.map_err(status)?;
         Ok(Response::new(LeaseGrantResponse {
             header: self.header(response.header),
             id: response.id.0,
@@ -41,8 +44,8 @@ impl Lease for Gateway {
         &self,
         request: Request<LeaseRevokeRequest>,
     ) -> Result<Response<LeaseRevokeResponse>, Status> {
-        let (request, _permit) = self.admit(request)?;
-        let response = self.kv.lease_revoke(kv::LeaseId(request.id)).await.map_err(status)?;
+        let call = self.admit(request).await?;
+        let response = call.kv.lease_revoke(kv::LeaseId(call.request.id)).await.map_err(status)?;
         Ok(Response::new(LeaseRevokeResponse { header: self.header(response.header) }))
     }
 
@@ -52,12 +55,12 @@ impl Lease for Gateway {
         &self,
         request: Request<Streaming<LeaseKeepAliveRequest>>,
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
-        self.check_leader(request.metadata())?;
-        let gateway = self.clone();
+        let stream = self.admit_stream(request).await?;
+        let (gateway, kv) = (self.clone(), stream.kv);
         let shutdown = self.shutdown.clone();
-        let answers = request
-            .into_inner()
-            .map(move |request| keep_alive(gateway.clone(), request))
+        let answers = stream
+            .requests
+            .map(move |request| keep_alive(gateway.clone(), kv.clone(), request))
             .buffered(KEEP_ALIVES_IN_WORK_MAX)
             .take_until(shutdown.clone().cancelled_owned())
             .chain(farewell(shutdown));
@@ -68,10 +71,12 @@ impl Lease for Gateway {
         &self,
         request: Request<LeaseTimeToLiveRequest>,
     ) -> Result<Response<LeaseTimeToLiveResponse>, Status> {
-        let (request, _permit) = self.admit(request)?;
-        let request =
-            kv::LeaseTimeToLiveRequest { id: kv::LeaseId(request.id), keys: request.keys };
-        let response = self.kv.lease_time_to_live(request).await.map_err(status)?;
+        let call = self.admit(request).await?;
+        let request = kv::LeaseTimeToLiveRequest {
+            id: kv::LeaseId(call.request.id),
+            keys: call.request.keys,
+        };
+        let response = call.kv.lease_time_to_live(request).await.map_err(status)?;
         Ok(Response::new(LeaseTimeToLiveResponse {
             header: self.header(response.header),
             id: response.id.0,
@@ -85,8 +90,8 @@ impl Lease for Gateway {
         &self,
         request: Request<LeaseLeasesRequest>,
     ) -> Result<Response<LeaseLeasesResponse>, Status> {
-        let (_, _permit) = self.admit(request)?;
-        let response = self.kv.leases().await.map_err(status)?;
+        let call = self.admit(request).await?;
+        let response = call.kv.leases().await.map_err(status)?;
         let leases = response.leases.into_iter().map(|lease| LeaseStatus { id: lease.0 });
         Ok(Response::new(LeaseLeasesResponse {
             header: self.header(response.header),
@@ -97,10 +102,11 @@ impl Lease for Gateway {
 
 async fn keep_alive(
     gateway: Gateway,
+    kv: Arc<dyn kv::Kv>,
     request: Result<LeaseKeepAliveRequest, Status>,
 ) -> Result<LeaseKeepAliveResponse, Status> {
     let lease = kv::LeaseId(request?.id);
-    let response = gateway.kv.lease_keep_alive(lease).await.map_err(status)?;
+    let response = kv.lease_keep_alive(lease).await.map_err(status)?;
     Ok(LeaseKeepAliveResponse {
         header: gateway.header(response.header),
         id: response.id.0,

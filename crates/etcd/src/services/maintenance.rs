@@ -1,12 +1,13 @@
 //! Status, alarms and the store's upkeep.
 
 use futures::stream::BoxStream;
+use onefold_kv::Kv;
 use tonic::{Request, Response, Status, async_trait};
 use tracing::debug;
 
 use crate::convert::number;
 use crate::errors::{self, unimplemented};
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, present};
 use crate::proto::etcdserverpb::maintenance_server::Maintenance;
 use crate::proto::etcdserverpb::{
     AlarmRequest, AlarmResponse, DefragmentRequest, DefragmentResponse, DowngradeRequest,
@@ -26,16 +27,20 @@ impl Maintenance for Gateway {
         &self,
         request: Request<AlarmRequest>,
     ) -> Result<Response<AlarmResponse>, Status> {
-        let (_, _permit) = self.admit(request)?;
-        let (header, _) = self.status_header().await;
+        let call = self.admit(request).await?;
+        let (header, _) = self.status_header(&*call.kv).await;
         Ok(Response::new(AlarmResponse { header, alarms: Vec::new() }))
     }
 
     /// Answers whatever state this node is in, as its last resort for a diagnosis.
-    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+    async fn status(
+        &self,
+        request: Request<StatusRequest>,
+    ) -> Result<Response<StatusResponse>, Status> {
+        let kv = self.store(request.metadata(), request.extensions()).await?;
         let status = self.cluster.status();
         let leader = self.cluster.leader();
-        let (header, mut errors) = self.status_header().await;
+        let (header, mut errors) = self.status_header(&*kv).await;
         if leader.is_none() {
             errors.push(errors::no_leader().message().to_owned());
         }
@@ -64,7 +69,7 @@ impl Maintenance for Gateway {
         &self,
         request: Request<DefragmentRequest>,
     ) -> Result<Response<DefragmentResponse>, Status> {
-        let (_, _permit) = self.admit(request)?;
+        let _call = self.admit(request).await?;
         Ok(Response::new(DefragmentResponse { header: self.cluster_header() }))
     }
 
@@ -102,8 +107,8 @@ impl Maintenance for Gateway {
 
 impl Gateway {
     /// A header even when the store does not answer, and then what is wrong.
-    async fn status_header(&self) -> (Option<ResponseHeader>, Vec<String>) {
-        match self.present().await {
+    async fn status_header(&self, kv: &dyn Kv) -> (Option<ResponseHeader>, Vec<String>) {
+        match present(kv).await {
             Ok(header) => (self.header(header), Vec::new()),
             Err(error) => {
                 debug!(%error, "the store's revision is unknown");

@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
-use crate::gateway::{Gateway, requires_leader};
+use crate::gateway::Gateway;
 use crate::proto::etcdserverpb::watch_server::Watch;
 use crate::proto::etcdserverpb::{WatchRequest, WatchResponse};
 use session::Session;
@@ -37,11 +37,10 @@ impl Watch for Gateway {
         &self,
         request: Request<Streaming<WatchRequest>>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        self.check_leader(request.metadata())?;
-        let requires_leader = requires_leader(request.metadata());
+        let stream = self.admit_stream(request).await?;
         let (answers, queue) = mpsc::channel(ANSWERS_QUEUED_MAX);
-        let session = Session::new(self.clone(), answers, requires_leader);
-        tokio::spawn(session.run(request.into_inner()));
+        let session = Session::new(self.clone(), stream.kv, answers, stream.requires_leader);
+        tokio::spawn(session.run(stream.requests));
         Ok(Response::new(ReceiverStream::new(queue)))
     }
 }

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::future::{self, Future};
 use std::mem;
+use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::{AbortHandle, Aborted, BoxFuture};
 use futures::stream::{FuturesUnordered, StreamExt};
-use onefold_kv::{Header, KvError, WatchBatch, Watcher};
+use onefold_kv::{Header, Kv, KvError, WatchBatch, Watcher};
 use onefold_types::Revision;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::time::{self, Instant, Interval};
@@ -20,7 +21,7 @@ use super::leader::LeaderCheck;
 use super::progress::{Asked, Round};
 use crate::convert::{event, number};
 use crate::errors;
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, present, present_with};
 use crate::proto::etcdserverpb::watch_request::RequestUnion;
 use crate::proto::etcdserverpb::{WatchCreateRequest, WatchRequest, WatchResponse};
 
@@ -33,6 +34,8 @@ type Creating = BoxFuture<'static, (Create, Result<(Header, Box<dyn Watcher>), K
 /// The state of one stream.
 pub(crate) struct Session {
     gateway: Gateway,
+    /// The store that the stream is for.
+    kv: Arc<dyn Kv>,
     answers: Answers,
     /// The open watches by id.
     watches: BTreeMap<i64, Watch>,
@@ -79,7 +82,12 @@ enum End {
 }
 
 impl Session {
-    pub(crate) fn new(gateway: Gateway, answers: Answers, requires_leader: bool) -> Self {
+    pub(crate) fn new(
+        gateway: Gateway,
+        kv: Arc<dyn Kv>,
+        answers: Answers,
+        requires_leader: bool,
+    ) -> Self {
         let period = gateway.options.progress_interval;
         let progress = Progress {
             clock: time::interval_at(Instant::now() + period, period),
@@ -90,6 +98,7 @@ impl Session {
         };
         Self {
             gateway,
+            kv,
             answers,
             watches: BTreeMap::new(),
             following: FuturesUnordered::new(),
@@ -178,13 +187,13 @@ impl Session {
         if create.id != 0 && self.watches.contains_key(&create.id) {
             return self.refuse(errors::DUPLICATE_WATCH_ID).await;
         }
-        let gateway = self.gateway.clone();
+        let kv = self.kv.clone();
         let creating = async move {
             let result = async {
                 // The store may still have events of compacted history at hand, but etcd's clients
                 // count on being told.
-                let present = gateway.present_with(create.request.from_revision).await?;
-                let watcher = gateway.kv.watch(create.request.clone()).await?;
+                let present = present_with(&*kv, create.request.from_revision).await?;
+                let watcher = kv.watch(create.request.clone()).await?;
                 Ok((present, watcher))
             };
             let result = result.await;
@@ -359,8 +368,8 @@ impl Session {
             self.progress.wanted.by_clock = false;
         }
         if self.progress.wanted.is_any() {
-            let gateway = self.gateway.clone();
-            self.progress.asking = Some(async move { gateway.present().await }.boxed());
+            let kv = self.kv.clone();
+            self.progress.asking = Some(async move { present(&*kv).await }.boxed());
         }
     }
 
