@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Measures the key-value service beside etcd: builds what is needed, runs the named programs (all by
-# default) one after the other, and keeps what they print in bench/results/.
+# Measures the key-value service beside etcd and ZooKeeper: builds and installs what is needed, runs
+# the named programs (all by default) one after the other, and keeps what they print in
+# bench/results/.
 #
-#   bench/kv/run.sh [puts|ranges|all]...
+#   bench/kv/run.sh [puts|ranges|mixed|offered|watch|lease|memory|all]...
 #
 # BENCH_ETCD_VERSION   the etcd to build from Go's module proxy (default: v3.7.3), "none" for none
 #
@@ -31,19 +32,28 @@ current_etcd() {
   [ ! -x "$program" ] || echo "$program"
 }
 
+# ZooKeeper from the system's packages; nothing where there is none.
+zookeeper_jar() {
+  local jar=/usr/share/java/zookeeper.jar
+  [ -e "$jar" ] && command -v java >/dev/null || install_package zookeeper
+  [ ! -e "$jar" ] || ! command -v java >/dev/null || echo "$jar"
+}
+
 # Runs one program on all servers that are there.
 measure() {
-  local name=$1 servers=() program
+  local name=$1 servers=() program jar
   build
   servers=(--onefold "$(onefold_program)")
   for program in $(current_etcd) $(etcd_program); do
     servers+=(--etcd "$program")
   done
+  jar=$(zookeeper_jar)
+  [ -z "$jar" ] || servers+=(--zookeeper "$jar")
   record "kv-$name" "$(target)/release/onefold-bench-kv" "$name" --data-dir "$data" \
     "${servers[@]}" $extra
 }
 
-programs=(puts ranges)
+programs=(puts ranges mixed offered watch lease memory)
 [ $# -gt 0 ] || set -- all
 for name; do
   case " ${programs[*]} all " in

@@ -1,4 +1,4 @@
-//! As much of the etcd API as the leader-kill needs, for any server that speaks it.
+//! As much of the etcd API as clusters and the leader-kill need, for any server that speaks it.
 
 use std::time::Duration;
 
@@ -9,6 +9,8 @@ use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 use tonic_prost::ProstCodec;
+
+use crate::status::MemberStatus;
 
 /// Fields and numbers of `etcdserverpb.PutRequest`.
 #[derive(Clone, PartialEq, Message)]
@@ -39,15 +41,6 @@ struct StatusResponse {
     leader: u64,
     #[prost(uint64, tag = "5")]
     raft_index: u64,
-}
-
-/// What a member says about itself.
-#[derive(Clone, Copy, Debug)]
-pub struct MemberStatus {
-    pub is_leader: bool,
-    pub has_leader: bool,
-    /// The last index that it knows to be committed.
-    pub raft_index: u64,
 }
 
 /// A connection to one member, made when it is needed.

@@ -2,8 +2,10 @@
 
 pub mod disk;
 pub mod etcd_client;
+pub mod loopback;
 pub mod members;
 pub mod process;
+pub mod status;
 
 use std::net::TcpListener;
 

@@ -1,4 +1,4 @@
-//! Members of a cluster that serves the etcd API: the product itself, or etcd.
+//! Members of a cluster: the product itself, etcd or ZooKeeper.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -7,14 +7,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
-use crate::etcd_client::{EtcdClient, MemberStatus};
-use crate::process;
-use crate::{NODES, free_addresses};
+use crate::etcd_client::EtcdClient;
+use crate::status::{MemberStatus, zookeeper_status};
+use crate::{NODES, free_addresses, process};
 
 /// Longest wait for a cluster or a member to be ready.
 const READY_MAX: Duration = Duration::from_secs(120);
+/// Longest wait for what a member says about itself.
+const STATUS_MAX: Duration = Duration::from_secs(1);
 /// Between two looks.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// A restarted member has caught up when it is at most this many entries behind the leader.
@@ -25,6 +27,7 @@ const CAUGHT_UP_ENTRIES: u64 = 1000;
 pub enum Kind {
     Onefold,
     Etcd,
+    ZooKeeper,
 }
 
 /// Three members as separate processes; dropping it kills them and removes their data.
@@ -34,21 +37,29 @@ pub struct Members {
     folder: TempDir,
     peers: Vec<String>,
     clients: Vec<String>,
-    /// Ports that nobody asks but that must not collide.
+    /// Two for each member that clients do not ask but that must not collide.
     others: Vec<String>,
     processes: Vec<Option<Child>>,
+    /// To ask members that speak the etcd API.
     status: Vec<EtcdClient>,
 }
 
 impl Members {
+    /// Starts three members with their data below a folder, and waits for a leader. The program of
+    /// ZooKeeper is its jar, which `java` from the path runs.
+    ///
+    /// # Errors
+    ///
+    /// A member cannot be started, or there is no leader for long.
     pub async fn start(kind: Kind, program: &Path, below: &Path) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("onefold-bench-").tempdir_in(below)?;
         let mut addresses = free_addresses(4 * NODES)?;
         let others = addresses.split_off(2 * NODES);
         let clients = addresses.split_off(NODES);
-        let patience = Duration::from_secs(1);
-        let status =
-            clients.iter().map(|address| EtcdClient::new(address, patience)).collect::<Result<_>>();
+        let status = clients
+            .iter()
+            .map(|address| EtcdClient::new(address, STATUS_MAX))
+            .collect::<Result<_>>();
         let mut members = Self {
             kind,
             program: program.to_owned(),
@@ -75,11 +86,12 @@ impl Members {
     pub fn start_member(&mut self, at: usize) -> Result<()> {
         let folder = self.folder.path().join(format!("member-{}", at + 1));
         fs::create_dir_all(&folder)?;
-        let mut command = Command::new(&self.program);
-        match self.kind {
-            Kind::Onefold => self.onefold(&mut command, at, &folder.join("data")),
-            Kind::Etcd => self.etcd(&mut command, at, &folder.join("data")),
-        }
+        let data = folder.join("data");
+        let mut command = match self.kind {
+            Kind::Onefold => self.onefold(at, &data),
+            Kind::Etcd => self.etcd(at, &data),
+            Kind::ZooKeeper => self.zookeeper(at, &data)?,
+        };
         let log = File::options().create(true).append(true).open(folder.join("output"))?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = command
@@ -90,7 +102,8 @@ impl Members {
     }
 
     /// `onefold start`, everything as by default but the addresses.
-    fn onefold(&self, command: &mut Command, at: usize, folder: &Path) {
+    fn onefold(&self, at: usize, folder: &Path) -> Command {
+        let mut command = Command::new(&self.program);
         command
             .arg("start")
             .arg("--data-dir")
@@ -101,10 +114,12 @@ impl Members {
             .args(["--s3-listen", &self.others[2 * at]])
             .args(["--http-listen", &self.others[2 * at + 1]])
             .arg("--no-initial-s3-key");
+        command
     }
 
     /// `etcd`, everything as by default but the addresses.
-    fn etcd(&self, command: &mut Command, at: usize, folder: &Path) {
+    fn etcd(&self, at: usize, folder: &Path) -> Command {
+        let mut command = Command::new(&self.program);
         let url = |address: &String| format!("http://{address}");
         let members: Vec<String> = (1..)
             .zip(&self.peers)
@@ -120,6 +135,34 @@ impl Members {
             .args(["--advertise-client-urls", &url(&self.clients[at])])
             .args(["--initial-cluster", &members.join(",")])
             .args(["--initial-cluster-state", "new"]);
+        command
+    }
+
+    /// ZooKeeper with the settings of its own example, any number of connections from one address,
+    /// and fsync on, as by default.
+    fn zookeeper(&self, at: usize, folder: &Path) -> Result<Command> {
+        fs::create_dir_all(folder)?;
+        fs::write(folder.join("myid"), format!("{}\n", at + 1))?;
+        let (host, port) = self.clients[at].split_once(':').context("an address with a port")?;
+        let mut settings = format!(
+            "tickTime=2000\ninitLimit=10\nsyncLimit=5\ndataDir={}\nclientPortAddress={host}\n\
+             clientPort={port}\nmaxClientCnxns=0\nadmin.enableServer=false\n",
+            folder.display()
+        );
+        for member in 0..NODES {
+            let (_, election) = self.others[2 * member].split_once(':').context("a port")?;
+            let peer = &self.peers[member];
+            settings.push_str(&format!("server.{}={peer}:{election}\n", member + 1));
+        }
+        let file = folder.join("zoo.cfg");
+        fs::write(&file, settings)?;
+        let mut command = Command::new("java");
+        command
+            .arg("-cp")
+            .arg(&self.program)
+            .arg("org.apache.zookeeper.server.quorum.QuorumPeerMain")
+            .arg(file);
+        Ok(command)
     }
 
     /// Kills the member at a position as SIGKILL does.
@@ -131,14 +174,32 @@ impl Members {
         Ok(())
     }
 
+    /// Whose members they are.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Where the members keep their data.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The processes of all running members.
+    pub fn processes(&self) -> impl Iterator<Item = u32> {
+        self.processes.iter().flatten().map(Child::id)
+    }
+
     /// CPU time of all running members together.
     pub fn cpu_time(&self) -> Result<Duration> {
-        self.processes.iter().flatten().map(|child| process::cpu_time(child.id())).sum()
+        self.processes().map(process::cpu_time).sum()
     }
 
     async fn statuses(&self) -> Vec<Option<MemberStatus>> {
-        let asked = self.status.iter().map(|client| client.status());
-        futures::future::join_all(asked).await.into_iter().map(Result::ok).collect()
+        let asked = (0..NODES).map(async |at| match self.kind {
+            Kind::Onefold | Kind::Etcd => Ok(self.status[at].status().await?),
+            Kind::ZooKeeper => timeout(STATUS_MAX, zookeeper_status(&self.clients[at])).await?,
+        });
+        futures::future::join_all(asked).await.into_iter().map(Result::<_>::ok).collect()
     }
 
     /// The position of the member that leads, when all members know a leader.

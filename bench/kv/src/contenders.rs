@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use onefold_bench_common::NODES;
 use onefold_bench_common::members::{Kind, Members};
+use onefold_bench_common::status::zookeeper_version;
 
 use crate::fleet::Fleet;
 use crate::wire::Wire;
@@ -21,13 +22,19 @@ pub(crate) struct Servers {
     /// Programs of etcd, of any versions.
     #[arg(long)]
     etcd: Vec<PathBuf>,
+    /// The jar of ZooKeeper, which `java` runs.
+    #[arg(long)]
+    zookeeper: Option<PathBuf>,
     /// Folder on the disk to measure.
     #[arg(long, default_value_os_t = std::env::temp_dir())]
-    data_dir: PathBuf,
+    pub(crate) data_dir: PathBuf,
     /// Clients that share a connection; 1 gives each its own.
     #[arg(long, default_value_t = 16)]
     clients_per_connection: usize,
 }
+
+/// Between turns, for what a server does after its load has ended.
+pub(crate) const PAUSE: Duration = Duration::from_secs(1);
 
 /// A cluster under test.
 pub(crate) struct Contender {
@@ -44,29 +51,74 @@ impl Servers {
     /// A program cannot be started or finds no leader.
     pub(crate) async fn start(&self) -> Result<Vec<Contender>> {
         let mut contenders = Vec::new();
-        let etcds = self.etcd.iter().map(|program| (Kind::Etcd, program));
-        for (kind, program) in std::iter::once((Kind::Onefold, &self.onefold)).chain(etcds) {
-            let name = name(kind, program)?;
-            let members = Members::start(kind, program, &self.data_dir).await?;
-            let clients_per_connection = self.clients_per_connection;
-            contenders.push(Contender { name, members, clients_per_connection });
+        for server in self.list().chain(self.zookeeper.as_deref().map(Server::zookeeper)) {
+            contenders.push(self.start_one(server).await?);
         }
         Ok(contenders)
     }
+
+    /// How clients reach the members, in words.
+    pub(crate) fn connections(&self) -> String {
+        match self.clients_per_connection {
+            1 => "each client has a connection of its own".to_owned(),
+            clients => format!("{clients} clients share a connection"),
+        }
+    }
+
+    /// As [`Self::start`], but only those that speak the etcd API.
+    pub(crate) async fn start_etcd_api(&self) -> Result<Vec<Contender>> {
+        let mut contenders = Vec::new();
+        for server in self.list() {
+            contenders.push(self.start_one(server).await?);
+        }
+        Ok(contenders)
+    }
+
+    /// The servers that speak the etcd API.
+    pub(crate) fn list(&self) -> impl Iterator<Item = Server<'_>> {
+        let onefold = Server { kind: Kind::Onefold, program: &self.onefold };
+        let etcd = self.etcd.iter().map(|program| Server { kind: Kind::Etcd, program });
+        std::iter::once(onefold).chain(etcd)
+    }
+
+    /// Starts one cluster.
+    ///
+    /// # Errors
+    ///
+    /// A program cannot be started or finds no leader.
+    pub(crate) async fn start_one(&self, server: Server<'_>) -> Result<Contender> {
+        let members = Members::start(server.kind, server.program, &self.data_dir)
+            .await
+            .with_context(|| format!("{} cannot be measured", server.program.display()))?;
+        let name = match server.kind {
+            Kind::Onefold => "onefold".to_owned(),
+            Kind::Etcd => format!("etcd {}", etcd_version(server.program)?),
+            Kind::ZooKeeper => {
+                format!("zookeeper {}", zookeeper_version(&members.clients()[0]).await?)
+            }
+        };
+        Ok(Contender { name, members, clients_per_connection: self.clients_per_connection })
+    }
 }
 
-/// A name with the version where more than one version may be measured.
-fn name(kind: Kind, program: &Path) -> Result<String> {
-    if kind == Kind::Onefold {
-        return Ok("onefold".to_owned());
+/// A program to measure.
+#[derive(Clone, Copy)]
+pub(crate) struct Server<'a> {
+    kind: Kind,
+    program: &'a Path,
+}
+
+impl<'a> Server<'a> {
+    fn zookeeper(jar: &'a Path) -> Self {
+        Self { kind: Kind::ZooKeeper, program: jar }
     }
-    let output = Command::new(program)
-        .arg("--version")
-        .output()
-        .with_context(|| format!("{} cannot be started", program.display()))?;
+}
+
+fn etcd_version(program: &Path) -> Result<String> {
+    let output = Command::new(program).arg("--version").output()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let version = text.lines().find_map(|line| line.strip_prefix("etcd Version: "));
-    Ok(format!("etcd {}", version.context("etcd tells no version")?))
+    Ok(version.context("etcd tells no version")?.to_owned())
 }
 
 impl Contender {
@@ -83,14 +135,5 @@ impl Contender {
         }
         let addresses = self.members.clients();
         Fleet::connect((0..connections).map(|at| addresses[(leader + at) % NODES].as_str()))
-    }
-
-    /// CPU time of all members together.
-    ///
-    /// # Errors
-    ///
-    /// A member has ended.
-    pub(crate) fn cpu_time(&self) -> Result<Duration> {
-        self.members.cpu_time()
     }
 }

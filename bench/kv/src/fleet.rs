@@ -16,6 +16,9 @@ const READ_BYTES: usize = 256 << 10;
 /// Sockets that are looked at in one turn.
 const EVENTS_MAX: usize = 1024;
 
+/// Longest wait for a socket that callers should ask for, so that the end of a run is seen.
+pub(crate) const TURN_MAX: Duration = Duration::from_millis(20);
+
 struct Link<W> {
     socket: TcpStream,
     wire: W,

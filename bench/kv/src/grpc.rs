@@ -375,7 +375,7 @@ impl Wire for Connection {
         let mut message = std::mem::take(&mut self.message);
         message.clear();
         let path = match operation {
-            Operation::Put { key, value } => {
+            Operation::Create { key, value } | Operation::Put { key, value } => {
                 etcd::put(key, value, &mut message);
                 etcd::PUT
             }
@@ -430,4 +430,110 @@ fn frame_header(length: usize, kind: u8, flags: u8, stream: u32, out: &mut Vec<u
 fn window_update(stream: u32, bytes: u32, out: &mut Vec<u8>) {
     frame_header(4, kind::WINDOW_UPDATE, 0, stream, out);
     out.extend(bytes.to_be_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        frame_header(payload.len(), kind, flags, stream, &mut out);
+        out.extend(payload);
+        out
+    }
+
+    fn message(bytes: &[u8]) -> Vec<u8> {
+        [&[0], u32::to_be_bytes(bytes.len() as u32).as_slice(), bytes].concat()
+    }
+
+    /// What a connection hands out for bytes that come in pieces of one length.
+    fn events(connection: &mut Connection, bytes: &[u8], piece: usize) -> Vec<String> {
+        let mut events = Vec::new();
+        for bytes in bytes.chunks(piece) {
+            let on = &mut |token, event: Event<'_>| events.push(format!("{token} {event:?}"));
+            connection.receive(bytes, on).expect("what a server may send");
+        }
+        events
+    }
+
+    /// The types and streams of the frames that a connection has to send.
+    fn sent(connection: &mut Connection) -> Vec<(u8, u32)> {
+        let out = std::mem::take(connection.out());
+        let mut rest = out.strip_prefix(PREFACE).unwrap_or(&out);
+        let mut frames = Vec::new();
+        while let Some((header, after)) = rest.split_first_chunk::<FRAME_HEADER_BYTES>() {
+            let length = u32::from_be_bytes([0, header[0], header[1], header[2]]) as usize;
+            frames.push((
+                header[3],
+                u32::from_be_bytes([header[5], header[6], header[7], header[8]]),
+            ));
+            rest = &after[length..];
+        }
+        frames
+    }
+
+    #[test]
+    fn answers_are_found_however_the_bytes_are_cut() {
+        let whole = message(b"stored");
+        let padded = [&[2], message(b"b").as_slice(), &[0, 0]].concat();
+        let bytes = [
+            frame(kind::SETTINGS, 0, 0, &[]),
+            frame(kind::HEADERS, flag::END_HEADERS, 1, b"ignored"),
+            frame(kind::DATA, 0, 1, &whole[..4]),
+            frame(kind::DATA, flag::PADDED, 3, &padded),
+            frame(kind::DATA, 0, 1, &whole[4..]),
+            // An error without a message: headers alone.
+            frame(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, 5, b"ignored"),
+            frame(kind::RST_STREAM, 0, 3, &[0, 0, 0, 8]),
+            frame(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, 1, b"ignored"),
+        ]
+        .concat();
+        for piece in 1..=bytes.len() {
+            let mut connection = Connection::new("localhost:1");
+            for token in 10..13 {
+                connection.start(token, Call::Unary, "/a", b"request").expect("a short request");
+            }
+            let expected = [
+                format!("11 Message({:?})", b"b"),
+                format!("10 Message({:?})", b"stored"),
+                "12 End { succeeded: false }".to_owned(),
+                "11 End { succeeded: false }".to_owned(),
+                "10 End { succeeded: true }".to_owned(),
+            ];
+            assert_eq!(events(&mut connection, &bytes, piece), expected, "pieces of {piece}");
+        }
+    }
+
+    #[test]
+    fn requests_wait_for_the_server_to_allow_them() {
+        let mut connection = Connection::new("localhost:1");
+        let one_stream = [0, setting::MAX_CONCURRENT_STREAMS as u8, 0, 0, 0, 1];
+        events(&mut connection, &frame(kind::SETTINGS, 0, 0, &one_stream), 100);
+        sent(&mut connection);
+        connection.start(1, Call::Unary, "/a", b"request").expect("a short request");
+        connection.start(2, Call::Unary, "/a", b"request").expect("a short request");
+        assert_eq!(sent(&mut connection), [(kind::HEADERS, 1), (kind::DATA, 1)]);
+        let end = frame(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, 1, b"ignored");
+        events(&mut connection, &end, 100);
+        assert_eq!(sent(&mut connection), [(kind::HEADERS, 3), (kind::DATA, 3)]);
+    }
+
+    #[test]
+    fn messages_wait_for_the_windows_of_stream_and_connection() {
+        let mut connection = Connection::new("localhost:1");
+        connection.start(1, Call::Stream, "/a", &[7; 16_000]).expect("a frame");
+        for _ in 0..4 {
+            connection.send(1, &[7; 16_000]);
+        }
+        let data = |connection: &mut Connection| {
+            sent(connection).iter().filter(|(kind, _)| *kind == kind::DATA).count()
+        };
+        assert_eq!(data(&mut connection), 4);
+        let opened = 20_000_u32.to_be_bytes();
+        events(&mut connection, &frame(kind::WINDOW_UPDATE, 0, 0, &opened), 100);
+        assert_eq!(data(&mut connection), 0);
+        events(&mut connection, &frame(kind::WINDOW_UPDATE, 0, 1, &opened), 100);
+        assert_eq!(data(&mut connection), 1);
+    }
 }

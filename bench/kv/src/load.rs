@@ -1,14 +1,13 @@
-//! Closed loops of clients: each has one operation under way.
+//! Clients with operations under way: closed loops, and arrivals at a rate.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
-use onefold_bench_common::process;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use crate::fleet::Fleet;
-use crate::statistics::Outcome;
+use crate::fleet::{Fleet, TURN_MAX};
+use crate::statistics::{Meter, Outcome};
 use crate::wire::{Event, Operation, Wire};
 
 /// Bytes of a key: its number in decimal digits.
@@ -17,14 +16,31 @@ const KEY_BYTES: usize = 8;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Failures after which there is nothing to measure.
 const FAILURES_MAX: u64 = 10_000;
-/// Longest wait for a socket, so that the end of a run is seen.
-const TURN_MAX: Duration = Duration::from_millis(20);
 
 /// What clients do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     Put,
+    Get {
+        serializable: bool,
+    },
+    /// So many linearizable gets in a hundred operations, else puts.
+    Mixed {
+        get_percent: u32,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    Create,
+    Put,
     Get { serializable: bool },
+}
+
+/// The next operation of a client.
+struct Next {
+    key: u32,
+    what: What,
 }
 
 /// What a run is made of.
@@ -58,7 +74,9 @@ struct Clients {
     begun: Vec<Instant>,
     /// Clients with nothing under way.
     idle: Vec<usize>,
-    /// Whether a client's operation brought as much as it should.
+    /// The least bytes of an answer that is what was asked for.
+    answer_bytes_min: Vec<usize>,
+    /// Whether a client's operation brought as much.
     is_whole: Vec<bool>,
     failed: u64,
     last_answer: Instant,
@@ -71,6 +89,7 @@ impl Clients {
             value: vec![0; value_bytes],
             begun: vec![Instant::now(); count],
             idle: (0..count).rev().collect(),
+            answer_bytes_min: vec![0; count],
             is_whole: vec![false; count],
             failed: 0,
             last_answer: Instant::now(),
@@ -81,24 +100,24 @@ impl Clients {
         self.idle.len() < self.begun.len()
     }
 
-    /// Starts the next operation of a client on its connection.
+    /// Starts an operation of a client on its connection; its time counts from `begun`.
     fn start<W: Wire>(
         &mut self,
         fleet: &mut Fleet<W>,
         client: usize,
-        action: Action,
-        number: u32,
+        begun: Instant,
+        operation: impl FnOnce(&mut SmallRng, &mut [u8]) -> Next,
     ) -> Result<()> {
-        let key = key(number);
-        let operation = match action {
-            Action::Put => {
-                // Incompressible, as a disk must not win by compressing.
-                self.random.fill(self.value.as_mut_slice());
-                Operation::Put { key: &key, value: &self.value }
-            }
-            Action::Get { serializable } => Operation::Get { key: &key, serializable },
+        let next = operation(&mut self.random, &mut self.value);
+        let (key, value) = (&key(next.key), self.value.as_slice());
+        let operation = match next.what {
+            What::Create => Operation::Create { key, value },
+            What::Put => Operation::Put { key, value },
+            What::Get { serializable } => Operation::Get { key, serializable },
         };
-        self.begun[client] = Instant::now();
+        self.begun[client] = begun;
+        self.answer_bytes_min[client] =
+            if matches!(next.what, What::Get { .. }) { value.len() } else { 0 };
         self.is_whole[client] = false;
         let link = client % fleet.len();
         fleet.wire(link).request(client as u32, operation)
@@ -108,14 +127,14 @@ impl Clients {
     fn turn<W: Wire>(
         &mut self,
         fleet: &mut Fleet<W>,
-        answer_bytes_min: usize,
+        wait_max: Duration,
         mut on_success: impl FnMut(u32),
     ) -> Result<()> {
-        fleet.turn(TURN_MAX, &mut |_, token, event| {
+        fleet.turn(wait_max, &mut |_, token, event| {
             let client = token as usize;
             match event {
                 Event::Message(message) => {
-                    self.is_whole[client] = message.len() >= answer_bytes_min;
+                    self.is_whole[client] = message.len() >= self.answer_bytes_min[client];
                 }
                 Event::End { succeeded } => {
                     self.last_answer = Instant::now();
@@ -137,34 +156,46 @@ impl Clients {
     }
 }
 
-/// The least bytes of an answer that is what was asked for.
-fn answer_bytes_min(action: Action, value_bytes: usize) -> usize {
-    if action == Action::Put { 0 } else { value_bytes }
-}
-
-/// Writes each key once.
+/// Writes each key once, in an order that is not theirs.
 ///
 /// # Errors
 ///
 /// A connection broke, or an operation failed.
 pub(crate) fn fill<W: Wire>(fleet: &mut Fleet<W>, load: Load) -> Result<()> {
     let mut clients = Clients::new(load.clients, load.value_bytes);
-    let mut keys = 0..load.keys;
+    let mut keys = scattered(load.keys);
     loop {
         while let Some(client) = clients.idle.pop() {
-            let Some(number) = keys.next() else {
+            let Some(key) = keys.next() else {
                 clients.idle.push(client);
                 break;
             };
-            clients.start(fleet, client, Action::Put, number)?;
+            clients.start(fleet, client, Instant::now(), |random, value| {
+                random.fill(value);
+                Next { key, what: What::Create }
+            })?;
         }
         if !clients.are_busy() {
             break;
         }
-        clients.turn(fleet, 0, |_| {})?;
+        clients.turn(fleet, TURN_MAX, |_| {})?;
     }
     ensure!(clients.failed == 0, "{} of {} keys were not written", clients.failed, load.keys);
     Ok(())
+}
+
+/// All numbers below a count, each once, far from the last.
+fn scattered(count: u32) -> impl Iterator<Item = u32> {
+    // A step that shares no factor with the count comes by every number.
+    let shares_a_factor = |step: u64| {
+        let (mut a, mut b) = (step, u64::from(count));
+        while b > 0 {
+            (a, b) = (b, a % b);
+        }
+        a > 1
+    };
+    let step = (u64::from(count) * 61 / 100..).find(|&step| !shares_a_factor(step)).unwrap_or(1);
+    (0..u64::from(count)).map(move |at| (at * step % u64::from(count)) as u32)
 }
 
 /// Keeps every client busy with operations on random keys; `server_cpu` reads what the servers took.
@@ -179,45 +210,96 @@ pub(crate) fn closed_loop<W: Wire>(
     server_cpu: impl Fn() -> Result<Duration>,
 ) -> Result<Outcome> {
     let mut clients = Clients::new(load.clients, load.value_bytes);
-    let bytes_min = answer_bytes_min(action, load.value_bytes);
-    let client_cpu = || process::cpu_time(std::process::id());
-    run_until(fleet, &mut clients, load, action, Instant::now() + load.warm_up, |_| {})?;
-    let (start, server, client) = (Instant::now(), server_cpu()?, client_cpu()?);
-    let mut micros = Vec::new();
-    let end = start + load.duration;
-    run_until(fleet, &mut clients, load, action, end, |latency| micros.push(latency))?;
-    let mut outcome = Outcome {
-        done: micros.len() as u64,
-        elapsed: start.elapsed(),
-        server_cpu: server_cpu()? - server,
-        client_cpu: client_cpu()? - client,
-        ..Outcome::default()
-    };
-    while clients.are_busy() {
-        clients.turn(fleet, bytes_min, |_| {})?;
-    }
-    outcome.failed = clients.failed;
-    outcome.set_latencies(micros);
-    Ok(outcome)
+    measure(fleet, &mut clients, load, server_cpu, |fleet, clients, end, on_success| {
+        while Instant::now() < end {
+            while let Some(client) = clients.idle.pop() {
+                clients.start(fleet, client, Instant::now(), action.on(load.keys))?;
+            }
+            clients.turn(fleet, TURN_MAX, &mut *on_success)?;
+        }
+        Ok(())
+    })
 }
 
-fn run_until<W: Wire>(
+/// Starts operations at random times, so many a second, whatever came of the earlier ones. Times
+/// count from when an operation was due, so that one that had to wait for a free client is not
+/// faster for it.
+///
+/// # Errors
+///
+/// A connection broke, or too many operations failed.
+pub(crate) fn open_loop<W: Wire>(
+    fleet: &mut Fleet<W>,
+    load: Load,
+    action: Action,
+    per_second: f64,
+    server_cpu: impl Fn() -> Result<Duration>,
+) -> Result<Outcome> {
+    let mut clients = Clients::new(load.clients, load.value_bytes);
+    let mut due = Instant::now();
+    measure(fleet, &mut clients, load, server_cpu, |fleet, clients, end, on_success| {
+        loop {
+            let now = Instant::now();
+            if now >= end {
+                return Ok(());
+            }
+            while due <= now
+                && let Some(client) = clients.idle.pop()
+            {
+                clients.start(fleet, client, due, action.on(load.keys))?;
+                // The times between independent arrivals are distributed exponentially.
+                let share: f64 = clients.random.random_range(f64::EPSILON..1.0);
+                due += Duration::from_secs_f64(-share.ln() / per_second);
+            }
+            let wait = due.saturating_duration_since(Instant::now()).min(TURN_MAX);
+            let wait = if clients.idle.is_empty() { TURN_MAX } else { wait };
+            clients.turn(fleet, wait, &mut *on_success)?;
+        }
+    })
+}
+
+/// Takes the microseconds of what succeeded.
+type OnSuccess<'a> = &'a mut dyn FnMut(u32);
+
+/// Warms up, measures, and waits for what is still under way.
+fn measure<W: Wire>(
     fleet: &mut Fleet<W>,
     clients: &mut Clients,
     load: Load,
-    action: Action,
-    end: Instant,
-    mut on_success: impl FnMut(u32),
-) -> Result<()> {
-    let bytes_min = answer_bytes_min(action, load.value_bytes);
-    while Instant::now() < end {
-        while let Some(client) = clients.idle.pop() {
-            let number = clients.random.random_range(0..load.keys);
-            clients.start(fleet, client, action, number)?;
-        }
-        clients.turn(fleet, bytes_min, &mut on_success)?;
+    server_cpu: impl Fn() -> Result<Duration>,
+    mut run: impl FnMut(&mut Fleet<W>, &mut Clients, Instant, OnSuccess<'_>) -> Result<()>,
+) -> Result<Outcome> {
+    run(fleet, clients, Instant::now() + load.warm_up, &mut |_| {})?;
+    let mut micros = Vec::new();
+    let meter = Meter::start(server_cpu)?;
+    run(fleet, clients, meter.started() + load.duration, &mut |latency| micros.push(latency))?;
+    let mut outcome = meter.stop(micros)?;
+    while clients.are_busy() {
+        clients.turn(fleet, TURN_MAX, |_| {})?;
     }
-    Ok(())
+    outcome.failed = clients.failed;
+    Ok(outcome)
+}
+
+impl Action {
+    /// An operation of this kind on one of so many keys.
+    fn on(self, keys: u32) -> impl FnOnce(&mut SmallRng, &mut [u8]) -> Next {
+        move |random, value| {
+            let what = match self {
+                Self::Put => What::Put,
+                Self::Get { serializable } => What::Get { serializable },
+                Self::Mixed { get_percent } if random.random_ratio(get_percent, 100) => {
+                    What::Get { serializable: false }
+                }
+                Self::Mixed { .. } => What::Put,
+            };
+            if what == What::Put {
+                // Incompressible, as a disk must not win by compressing.
+                random.fill(value);
+            }
+            Next { key: random.random_range(0..keys), what }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -229,5 +311,14 @@ mod tests {
         assert_eq!(&key(0), b"00000000");
         assert_eq!(&key(99_999), b"00099999");
         assert!(key(1_234_567) < key(1_234_568));
+    }
+
+    #[test]
+    fn scattered_numbers_come_once_each() {
+        for count in [1, 2, 10, 99, 1000] {
+            let mut numbers: Vec<u32> = scattered(count).collect();
+            numbers.sort_unstable();
+            assert_eq!(numbers, (0..count).collect::<Vec<_>>());
+        }
     }
 }

@@ -1,15 +1,20 @@
-//! Measures the key-value service beside etcd, with the same client for both.
+//! Measures the key-value service beside etcd and ZooKeeper, with the same cheap load.
 
 mod contenders;
 mod etcd;
 mod fleet;
 mod grpc;
 mod hpack;
+mod lease;
+mod limits;
 mod load;
+mod memory;
 mod points;
 mod report;
 mod statistics;
+mod watch;
 mod wire;
+mod zookeeper;
 
 use anyhow::Result;
 use clap::Parser;
@@ -21,6 +26,16 @@ enum Program {
     Puts(points::Arguments),
     /// Ranges of one key, linearizable and serializable.
     Ranges(points::Arguments),
+    /// Linearizable ranges and puts at once.
+    Mixed(points::Arguments),
+    /// Latency at offered rates of puts and of linearizable ranges.
+    Offered(points::OfferedArguments),
+    /// Events to many watchers of one key.
+    Watch(watch::Arguments),
+    /// Keep-alives of many leases.
+    Lease(lease::Arguments),
+    /// Memory and disk of many keys, and how soon servers answer after a restart.
+    Memory(memory::Arguments),
 }
 
 fn main() -> Result<()> {
@@ -28,6 +43,11 @@ fn main() -> Result<()> {
         match Program::parse() {
             Program::Puts(arguments) => points::puts(arguments).await,
             Program::Ranges(arguments) => points::ranges(arguments).await,
+            Program::Mixed(arguments) => points::mixed(arguments).await,
+            Program::Offered(arguments) => points::offered(arguments).await,
+            Program::Watch(arguments) => watch::run(arguments).await,
+            Program::Lease(arguments) => lease::run(arguments).await,
+            Program::Memory(arguments) => memory::run(arguments).await,
         }
     };
     // One thread: the load is driven by it alone, and while it runs nothing else has to.

@@ -13,7 +13,7 @@ impl Table {
     pub(crate) fn new(title: impl AsRef<str>) -> Self {
         println!("\n{}", title.as_ref());
         println!(
-            "{:<14}{:>10}{:>10}{:>10}{:>10}{:>14}{:>14}{:>8}",
+            "{:<17}{:>10}{:>10}{:>10}{:>10}{:>14}{:>14}{:>8}",
             "server",
             "per s",
             "p50 ms",
@@ -29,7 +29,7 @@ impl Table {
     /// Adds and prints the outcome of one turn.
     pub(crate) fn add(&mut self, name: &str, outcome: Outcome) {
         println!(
-            "{name:<14}{:>10.0}{:>10.2}{:>10.2}{:>10.2}{:>14.1}{:>14.1}{:>8}",
+            "{name:<17}{:>10.0}{:>10.2}{:>10.2}{:>10.2}{:>14.2}{:>14.2}{:>8}",
             outcome.per_second(),
             outcome.p50_ms,
             outcome.p99_ms,
@@ -54,7 +54,7 @@ impl Table {
             let rate = of(outcomes, Outcome::per_second);
             let p99 = of(outcomes, |outcome| outcome.p99_ms);
             let cpu = of(outcomes, Outcome::server_micros);
-            println!("median {name}: {rate} per s; p99 {p99:.1} ms; server {cpu:.1} µs/op");
+            println!("median {name}: {rate} per s; p99 {p99:.1} ms; server {cpu:.2} µs/op");
             match first {
                 None => first = Some((rate.median, p99.median, cpu.median)),
                 Some((own_rate, own_p99, own_cpu)) => println!(

@@ -1,7 +1,10 @@
 //! Latencies of one run, and medians of several.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use onefold_bench_common::process;
 
 /// What one run saw.
 #[derive(Clone, Debug, Default)]
@@ -24,7 +27,7 @@ pub(crate) struct Outcome {
 
 impl Outcome {
     /// Sets the latencies from those of all operations, in microseconds.
-    pub(crate) fn set_latencies(&mut self, mut micros: Vec<u32>) {
+    fn set_latencies(&mut self, mut micros: Vec<u32>) {
         micros.sort_unstable();
         let at = |share: f64| {
             let position = (micros.len() as f64 * share) as usize;
@@ -45,6 +48,52 @@ impl Outcome {
     pub(crate) fn client_micros(&self) -> f64 {
         self.client_cpu.as_secs_f64() * 1e6 / self.done as f64
     }
+}
+
+/// Wall time and CPU time of the time that is measured.
+pub(crate) struct Meter<F> {
+    server_cpu: F,
+    start: Instant,
+    server_before: Duration,
+    client_before: Duration,
+}
+
+impl<F: Fn() -> Result<Duration>> Meter<F> {
+    /// Starts now; the function gives what the servers have taken so far.
+    ///
+    /// # Errors
+    ///
+    /// A server has ended.
+    pub(crate) fn start(server_cpu: F) -> Result<Self> {
+        let (server_before, client_before) = (server_cpu()?, client_cpu()?);
+        Ok(Self { server_cpu, start: Instant::now(), server_before, client_before })
+    }
+
+    /// When it started.
+    pub(crate) fn started(&self) -> Instant {
+        self.start
+    }
+
+    /// The outcome of operations that took so many microseconds each.
+    ///
+    /// # Errors
+    ///
+    /// A server has ended.
+    pub(crate) fn stop(self, micros: Vec<u32>) -> Result<Outcome> {
+        let mut outcome = Outcome {
+            done: micros.len() as u64,
+            elapsed: self.start.elapsed(),
+            server_cpu: (self.server_cpu)()? - self.server_before,
+            client_cpu: client_cpu()? - self.client_before,
+            ..Outcome::default()
+        };
+        outcome.set_latencies(micros);
+        Ok(outcome)
+    }
+}
+
+fn client_cpu() -> Result<Duration> {
+    process::cpu_time(std::process::id())
 }
 
 /// The median of some measurements, the least and the greatest of them.

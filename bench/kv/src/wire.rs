@@ -28,15 +28,12 @@ pub(crate) trait Wire {
 /// An operation that every server under test knows.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Operation<'a> {
-    Put {
-        key: &'a [u8],
-        value: &'a [u8],
-    },
+    /// A put of a key that is not there.
+    Create { key: &'a [u8], value: &'a [u8] },
+    /// A put of a key that is there.
+    Put { key: &'a [u8], value: &'a [u8] },
     /// The value of one key, from the member that is asked if `serializable`.
-    Get {
-        key: &'a [u8],
-        serializable: bool,
-    },
+    Get { key: &'a [u8], serializable: bool },
 }
 
 /// What an operation came to.
