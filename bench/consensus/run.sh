@@ -2,7 +2,7 @@
 # Measures the consensus layer: builds what is needed, runs the named programs (all by default) one
 # after the other, and keeps what they print in bench/results/.
 #
-#   bench/consensus/run.sh [core|proposals|puts|idle|leader-kill|memory|all]...
+#   bench/consensus/run.sh [core|proposals|idle|leader-kill|memory|all]...
 #
 # The settings are those of bench/common/record.sh.
 set -euo pipefail
@@ -27,14 +27,14 @@ idle() {
   record idle "$(target)/release/onefold-bench-cluster" idle --data-dir "$data" $extra
 }
 
-# One of the programs that run the product itself, with etcd beside it where there is one.
-with_etcd() {
-  local name=$1 onefold etcd
+# The product itself, with etcd beside it where there is one.
+leader_kill() {
+  local onefold etcd
   build
   onefold=$(onefold_program)
   etcd=$(etcd_program)
   note="peer: ${etcd:+$("$etcd" --version | head -1)}" \
-    record "$name" "$(target)/release/onefold-bench-cluster" "$name" --data-dir "$data" \
+    record leader-kill "$(target)/release/onefold-bench-cluster" leader-kill --data-dir "$data" \
     --onefold "$onefold" ${etcd:+--etcd "$etcd"} $extra
 }
 
@@ -48,8 +48,8 @@ memory() {
 for name; do
   case $name in
     core | proposals | idle | memory) "$name" ;;
-    puts | leader-kill) with_etcd "$name" ;;
-    all) core; proposals; with_etcd puts; idle; with_etcd leader-kill; memory ;;
-    *) echo "unknown: $name; one of core, proposals, puts, idle, leader-kill, memory, all" >&2; exit 2 ;;
+    leader-kill) leader_kill ;;
+    all) core; proposals; idle; leader_kill; memory ;;
+    *) echo "unknown: $name; one of core, proposals, idle, leader-kill, memory, all" >&2; exit 2 ;;
   esac
 done

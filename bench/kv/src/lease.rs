@@ -11,7 +11,7 @@ use crate::contenders::{Contender, PAUSE, Servers};
 use crate::etcd;
 use crate::fleet::{Fleet, TURN_MAX};
 use crate::grpc::{Call, Connection};
-use crate::report::Table;
+use crate::report::{Page, Table};
 use crate::statistics::{Meter, Outcome};
 use crate::wire::Event;
 
@@ -53,6 +53,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     for contender in &contenders {
         grant(&mut contender.connect(GRANTING_CLIENTS).await?, arguments.leases)?;
     }
+    let mut page = Page::default();
     for &clients in &arguments.clients {
         let mut table = Table::new(format!("keep-alive, {clients} clients"));
         for _ in 0..arguments.rounds {
@@ -61,8 +62,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
                 tokio::time::sleep(PAUSE).await;
             }
         }
-        table.print_summary();
+        page.add(table);
     }
+    page.print();
     Ok(())
 }
 

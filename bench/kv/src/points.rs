@@ -10,7 +10,7 @@ use crate::contenders::{Contender, PAUSE, Servers};
 use crate::grpc::Connection;
 use crate::limits;
 use crate::load::{self, Action, Load};
-use crate::report::Table;
+use crate::report::{Page, Table};
 use crate::statistics::Outcome;
 use crate::wire::Wire;
 use crate::zookeeper::Session;
@@ -142,8 +142,9 @@ async fn run(arguments: &Arguments, rows: Vec<Row>) -> Result<()> {
             Kind::ZooKeeper => warm::<Session>(contender, arguments, &actions).await?,
         }
     }
+    let mut page = Page::default();
     for row in rows {
-        let mut table = Table::new(&row.title);
+        let mut table = Table::new(row.title.clone());
         let load = arguments.load(row.clients);
         for _ in 0..arguments.rounds {
             for contender in &contenders {
@@ -155,8 +156,9 @@ async fn run(arguments: &Arguments, rows: Vec<Row>) -> Result<()> {
                 tokio::time::sleep(PAUSE).await;
             }
         }
-        table.print_summary();
+        page.add(table);
     }
+    page.print();
     Ok(())
 }
 

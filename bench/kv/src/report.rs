@@ -1,17 +1,18 @@
-//! Rows as they come, and medians with ranges and ratios at the end.
+//! Rows as they come, medians with ranges for each load, and a table of all at the end.
 
 use crate::statistics::{Outcome, Summary};
 
 /// The outcomes of all contenders under one load.
 pub(crate) struct Table {
+    title: String,
     /// In the order of their first turns.
     contenders: Vec<(String, Vec<Outcome>)>,
 }
 
 impl Table {
     /// Prints what is measured and the head of the rows.
-    pub(crate) fn new(title: impl AsRef<str>) -> Self {
-        println!("\n{}", title.as_ref());
+    pub(crate) fn new(title: String) -> Self {
+        println!("\n{}", title);
         println!(
             "{:<17}{:>10}{:>10}{:>10}{:>10}{:>14}{:>14}{:>8}",
             "server",
@@ -23,7 +24,7 @@ impl Table {
             "client µs/op",
             "failed"
         );
-        Self { contenders: Vec::new() }
+        Self { title, contenders: Vec::new() }
     }
 
     /// Adds and prints the outcome of one turn.
@@ -43,28 +44,72 @@ impl Table {
             None => self.contenders.push((name.to_owned(), vec![outcome])),
         }
     }
+}
 
-    /// Prints medians and ranges, and the first contender's medians as multiples of the others'.
-    pub(crate) fn print_summary(&self) {
-        let of = |outcomes: &[Outcome], figure: fn(&Outcome) -> f64| {
-            Summary::of(outcomes.iter().map(figure))
-        };
-        let mut first = None;
-        for (name, outcomes) in &self.contenders {
-            let rate = of(outcomes, Outcome::per_second);
-            let p99 = of(outcomes, |outcome| outcome.p99_ms);
-            let cpu = of(outcomes, Outcome::server_micros);
-            println!("median {name}: {rate} per s; p99 {p99:.1} ms; server {cpu:.2} µs/op");
-            match first {
-                None => first = Some((rate.median, p99.median, cpu.median)),
-                Some((own_rate, own_p99, own_cpu)) => println!(
-                    "  {} beside it: {:.2}x the rate, {:.2}x the p99, {:.2}x the server CPU",
-                    self.contenders[0].0,
-                    own_rate / rate.median,
-                    own_p99 / p99.median,
-                    own_cpu / cpu.median
-                ),
+/// The medians of one contender under one load.
+struct Medians {
+    per_second: Summary,
+    p99_ms: Summary,
+    server_micros: Summary,
+}
+
+impl Medians {
+    fn of(outcomes: &[Outcome]) -> Self {
+        let figure = |figure: fn(&Outcome) -> f64| Summary::of(outcomes.iter().map(figure));
+        Self {
+            per_second: figure(Outcome::per_second),
+            p99_ms: figure(|outcome| outcome.p99_ms),
+            server_micros: figure(Outcome::server_micros),
+        }
+    }
+}
+
+/// All loads of a program.
+#[derive(Default)]
+pub(crate) struct Page {
+    rows: Vec<(String, Vec<(String, Medians)>)>,
+}
+
+impl Page {
+    /// Takes the table of one load and prints its medians with ranges.
+    pub(crate) fn add(&mut self, table: Table) {
+        let mut row = Vec::new();
+        for (name, outcomes) in table.contenders {
+            let Medians { per_second, p99_ms, server_micros } = Medians::of(&outcomes);
+            println!(
+                "median {name}: {per_second} per s; p99 {p99_ms:.1} ms; server {server_micros:.2} µs/op"
+            );
+            row.push((name, Medians { per_second, p99_ms, server_micros }));
+        }
+        self.rows.push((table.title, row));
+    }
+
+    /// Prints all medians as one table in Markdown, each other contender's with what Onefold's are as
+    /// multiples of them: of the rate, of the 99th percentile, of the servers' CPU time.
+    pub(crate) fn print(&self) {
+        let Some((_, first)) = self.rows.first() else { return };
+        let names: Vec<&str> = first.iter().map(|(name, _)| name.as_str()).collect();
+        println!("\n| per s; p99; server CPU an operation | {} |", names.join(" | "));
+        println!("|{}", " --- |".repeat(names.len() + 1));
+        for (title, row) in &self.rows {
+            let mut cells = Vec::new();
+            for (at, (_, medians)) in row.iter().enumerate() {
+                let mut cell = format!(
+                    "{:.0}; {:.1} ms; {:.1} µs",
+                    medians.per_second.median, medians.p99_ms.median, medians.server_micros.median
+                );
+                if at > 0 {
+                    let own = &row[0].1;
+                    cell.push_str(&format!(
+                        " ({:.2}x, {:.2}x, {:.2}x)",
+                        own.per_second.median / medians.per_second.median,
+                        own.p99_ms.median / medians.p99_ms.median,
+                        own.server_micros.median / medians.server_micros.median
+                    ));
+                }
+                cells.push(cell);
             }
+            println!("| {title} | {} |", cells.join(" | "));
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::contenders::{Contender, PAUSE, Servers};
 use crate::etcd;
 use crate::fleet::{Fleet, TURN_MAX};
 use crate::grpc::{Call, Connection};
-use crate::report::Table;
+use crate::report::{Page, Table};
 use crate::statistics::{Meter, Outcome};
 use crate::wire::{Event, Operation, Wire};
 
@@ -63,6 +63,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
         arguments.rounds
     );
     let contenders = arguments.servers.start_etcd_api().await?;
+    let mut page = Page::default();
     for &watchers in &arguments.watchers {
         let mut table = Table::new(format!("{watchers} watchers"));
         for _ in 0..arguments.rounds {
@@ -72,8 +73,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
                 tokio::time::sleep(PAUSE).await;
             }
         }
-        table.print_summary();
+        page.add(table);
     }
+    page.print();
     Ok(())
 }
 

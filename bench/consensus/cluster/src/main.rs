@@ -1,8 +1,8 @@
 //! Measures Onefold's consensus layer as separate processes: real log, table and sockets.
 //!
 //! `proposals`, `idle` and `memory` start three processes of this same program (`node`), which are
-//! the product's replica host with a small state machine; `puts` and `leader-kill` start the
-//! product itself, and etcd beside it.
+//! the product's replica host with a small state machine; `leader-kill` starts the product itself, and
+//! etcd beside it.
 
 mod cluster;
 mod idle;
@@ -13,7 +13,6 @@ mod memory;
 mod methods;
 mod node;
 mod proposals;
-mod puts;
 
 use anyhow::Result;
 use clap::Parser;
@@ -26,8 +25,6 @@ enum Program {
     Node(node::Arguments),
     /// Throughput, latency, CPU and fsyncs of proposals.
     Proposals(proposals::Arguments),
-    /// Puts over the etcd API, beside etcd.
-    Puts(puts::Arguments),
     /// CPU and memory of idle groups.
     Idle(idle::Arguments),
     /// The pause after the leader's process is killed, beside etcd's.
@@ -41,7 +38,6 @@ fn main() -> Result<()> {
         match Program::parse() {
             Program::Node(arguments) => node::run(arguments).await,
             Program::Proposals(arguments) => proposals::run(arguments).await,
-            Program::Puts(arguments) => puts::run(arguments).await,
             Program::Idle(arguments) => idle::run(arguments).await,
             Program::LeaderKill(arguments) => leader_kill::run(arguments).await,
             Program::Memory(arguments) => memory::run(arguments).await,
