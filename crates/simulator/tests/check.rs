@@ -86,6 +86,9 @@ fn every_bug_put_in_on_purpose_is_found_by_a_shortest_trace() {
             Bug::TruncationForgotten => {
                 (first_broken(bug, &figure_8, 20), ("what is written is what the core has", 13))
             }
+            Bug::SingleStepMembership => {
+                (first_broken(bug, &scope("shrink"), 14), ("election safety", 9))
+            }
         };
         assert_eq!(found, expected, "{bug:?}");
     }

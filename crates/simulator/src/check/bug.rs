@@ -22,11 +22,14 @@ pub enum Bug {
     MislabelledSnapshot,
     /// The disk does not cut off conflicting entries before it writes others.
     TruncationForgotten,
+    /// Voters are changed in one step: logs and messages carry the joint configuration as if it
+    /// were the new one.
+    SingleStepMembership,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::VoteNotPersisted,
         Self::AckBeforeDurable,
         Self::EntriesNotSynced,
@@ -35,5 +38,6 @@ impl Bug {
         Self::StaleRead,
         Self::MislabelledSnapshot,
         Self::TruncationForgotten,
+        Self::SingleStepMembership,
     ];
 }

@@ -196,6 +196,29 @@ impl Scope {
                 )
             },
             Self {
+                depth_long: 19,
+                ..Self::of_change(
+                    "shrink",
+                    "two of three voters are removed at once, two terms, one crash",
+                    MembershipChange {
+                        remove: [2, 3].map(NodeId).into(),
+                        ..MembershipChange::default()
+                    },
+                )
+            },
+            Self {
+                voters: [NodeId(1)].into(),
+                depth_long: 23,
+                ..Self::of_change(
+                    "grow",
+                    "two servers join one voter at once, two terms, one crash",
+                    MembershipChange {
+                        join: [2, 3].map(NodeId).into(),
+                        ..MembershipChange::default()
+                    },
+                )
+            },
+            Self {
                 voters: [1, 2].map(NodeId).into(),
                 ..Self::of_change(
                     "join",

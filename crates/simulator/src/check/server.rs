@@ -397,9 +397,12 @@ impl Step<'_> {
     /// Does what the core asks for, as its documentation demands.
     fn carry_out(&mut self) -> Result<(), Violation> {
         loop {
-            let output = self.server.core.take_output();
+            let mut output = self.server.core.take_output();
             if output.is_empty() {
                 return Ok(());
+            }
+            if self.bug == Some(Bug::SingleStepMembership) {
+                forget_outgoing_voters(&mut output);
             }
             let Output {
                 messages,
@@ -541,6 +544,20 @@ impl Server {
         };
         let mut stored = self.disk.entries.iter();
         index <= covered || stored.any(|entry| entry.index == index && is_right(entry.term))
+    }
+}
+
+/// Makes every joint configuration that leaves the core the one that is to follow it.
+fn forget_outgoing_voters(output: &mut Output) {
+    let sent = output.messages.iter_mut().filter_map(|(_, message)| match &mut message.body {
+        Body::Append { entries, .. } => Some(entries),
+        _ => None,
+    });
+    let persisted = output.persist.iter_mut().map(|persist| &mut persist.entries);
+    for entry in sent.chain(persisted).flatten().chain(&mut output.committed) {
+        if let Payload::Membership(membership) = &mut entry.payload {
+            membership.outgoing.clear();
+        }
     }
 }
 

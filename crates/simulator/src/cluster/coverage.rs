@@ -142,6 +142,8 @@ counted! {
     Crashed,
     /// New leader crashed or cut off at once.
     Ambushed,
+    /// Network split along a change of voters.
+    ChangeSplit,
     /// All nodes crashed.
     AllCrashed,
     /// Unsynced log writes lost.

@@ -61,6 +61,9 @@ impl World {
         if before != after {
             self.count_change(id, group, &before, &after);
         }
+        if after.is_leading_jointly() && !before.is_leading_jointly() {
+            self.ambush_change(id, group);
+        }
         self.judge(id, group, stepped)
     }
 
@@ -666,11 +669,22 @@ struct Before {
     role: Role,
     term: onefold_types::Term,
     is_quiet: bool,
+    is_joint: bool,
 }
 
 impl Before {
     fn of(core: &Raft) -> Self {
-        Self { role: core.role(), term: core.term(), is_quiet: core.is_quiet() }
+        Self {
+            role: core.role(),
+            term: core.term(),
+            is_quiet: core.is_quiet(),
+            is_joint: core.membership().is_joint(),
+        }
+    }
+
+    /// Whether it leads, and the voters are just being changed.
+    fn is_leading_jointly(&self) -> bool {
+        self.role == Role::Leader && self.is_joint
     }
 }
 

@@ -1,6 +1,6 @@
 //! What breaks.
 
-use onefold_raft::{Body, Input, Message};
+use onefold_raft::{Body, Input, Membership, Message};
 use onefold_types::NodeId;
 
 use super::{
@@ -12,6 +12,22 @@ use super::{
     sabotage::Sabotage,
     world::World,
 };
+
+/// A joint configuration in two sides: that of the leader has a majority of the new voters, as small
+/// as possible, and the other one a majority of the old voters; `None` if there are none such. What
+/// has a majority of both sets cannot be divided so: where they differ in one voter.
+fn sides_of_change(leader: NodeId, members: &Membership) -> Option<(Vec<NodeId>, Vec<NodeId>)> {
+    let is_old = |id: &NodeId| members.outgoing.contains(id);
+    let mut new: Vec<NodeId> = members.voters.iter().copied().filter(|id| *id != leader).collect();
+    // Those that are in both sets are missed most on the other side.
+    new.sort_by_key(is_old);
+    let leads_new = usize::from(members.voters.contains(&leader));
+    new.truncate(members.voters.len() / 2 + 1 - leads_new);
+    new.push(leader);
+    let old: Vec<NodeId> = members.members().into_iter().filter(|id| !new.contains(id)).collect();
+    let old_voters = old.iter().filter(|id| is_old(id)).count();
+    (old_voters > members.outgoing.len() / 2).then_some((new, old))
+}
 
 impl World {
     /// Something breaks, or the network mends.
@@ -194,6 +210,25 @@ impl World {
             let life = self.node(id).life;
             self.schedule(delay, Event::Ambush { node: id, life });
         }
+    }
+
+    /// A leader has begun to change the voters and told nobody yet: decides whether the network
+    /// splits so that the new voters can elect a leader on one side and the old ones on the other,
+    /// if only they are counted separately. The leader, on the side of the new ones, may not live
+    /// to see what becomes of it.
+    pub(super) fn ambush_change(&mut self, leader: NodeId, group: usize) {
+        if self.plan.ambush == 0 || !self.random.chance(self.plan.ambush) {
+            return;
+        }
+        let core = self.node(leader).raft(group).expect("it leads");
+        let Some((new, old)) = sides_of_change(leader, core.membership()) else { return };
+        self.faults.hit(FaultKind::ChangeSplit);
+        self.tell(|| {
+            format!("the network splits in {new:?} and {old:?} along the change of g{group}")
+        });
+        self.network.heal();
+        self.network.split(&new, &old);
+        self.plan_ambush(leader);
     }
 
     /// The new leader crashes, or is cut off, and some other node stands for election.

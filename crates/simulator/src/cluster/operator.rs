@@ -115,15 +115,18 @@ impl World {
         }
         let voter = self.random.pick(&voters);
         let mut change = MembershipChange::default();
-        match self.random.within(0..=9) {
+        match self.random.within(0..=11) {
             0 | 1 if running < NODES_MAX => change.join = set([self.new_node()?]),
             2 if running < NODES_MAX => change.learn = set([self.new_node()?]),
             3 if voters.len() > 2 => change.learn = set([voter]),
             4 if !learners.is_empty() => change.join = set([self.random.pick(&learners)]),
             5 if !learners.is_empty() => change.remove = set([self.random.pick(&learners)]),
             6 if voters.len() > 2 => change.remove = set([voter]),
-            7 if voters.len() > 3 => change.remove = set([voter, self.random.pick(&voters)]),
-            8 | 9 if running + 2 <= NODES_MAX && voters.len() > 2 => {
+            7 if voters.len() > 2 => change.remove = set([voter, self.random.pick(&voters)]),
+            8 | 9 if running + 2 <= NODES_MAX => {
+                change.join = set([self.new_node()?, self.new_node()?]);
+            }
+            10 | 11 if running + 2 <= NODES_MAX && voters.len() > 2 => {
                 self.coverage.hit(Branch::MembersExchanged);
                 let other = self.random.pick(&voters);
                 change.join = set([self.new_node()?, self.new_node()?]);
