@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use rustix::event::{Timespec, epoll};
 use rustix::fd::OwnedFd;
+use rustix::io::Errno;
 
 use crate::wire::{Event, Wire};
 
@@ -100,7 +101,12 @@ impl<W: Wire> Fleet<W> {
         };
         let mut events = std::mem::take(&mut self.events);
         events.clear();
-        epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), Some(&timeout))?;
+        let spare = rustix::buffer::spare_capacity(&mut events);
+        match epoll::wait(&self.epoll, spare, Some(&timeout)) {
+            // A program that is stopped and continued has waited enough.
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error).context("sockets cannot be waited for"),
+        }
         for epoll::Event { data, flags } in events.iter().copied() {
             let at = data.u64() as usize;
             if flags.contains(epoll::EventFlags::OUT) {
