@@ -1,5 +1,6 @@
 //! The servers that are measured beside each other.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -12,6 +13,66 @@ use onefold_bench_common::status::zookeeper_version;
 
 use crate::fleet::Fleet;
 use crate::wire::Wire;
+
+/// How often and how long each server is measured.
+#[derive(Args, Clone, Copy)]
+pub(crate) struct Turns {
+    /// How often each server is measured under each load.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) rounds: u32,
+    /// Seconds that are measured in each turn, after a fifth as much that is not.
+    #[arg(long, default_value_t = 4.0, value_parser = positive)]
+    seconds: f64,
+}
+
+impl Turns {
+    /// How long a turn is measured.
+    pub(crate) fn duration(self) -> Duration {
+        Duration::from_secs_f64(self.seconds)
+    }
+
+    /// How long it runs before that.
+    pub(crate) fn warm_up(self) -> Duration {
+        self.duration() / 5
+    }
+}
+
+impl fmt::Display for Turns {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} s a turn, {} rounds", self.seconds, self.rounds)
+    }
+}
+
+/// Reads a number above zero, and no larger than a day has seconds.
+///
+/// # Errors
+///
+/// It is something else.
+pub(crate) fn positive(text: &str) -> Result<f64, String> {
+    let number: f64 = text.parse().map_err(|_| format!("{text:?} is not a number"))?;
+    if number > 0.0 && number <= 86_400.0 {
+        Ok(number)
+    } else {
+        Err(format!("{text} is not between 0 and 86,400"))
+    }
+}
+
+/// Reads how many of something there shall be, at least one.
+///
+/// # Errors
+///
+/// It is something else.
+pub(crate) fn count(text: &str) -> Result<usize, String> {
+    let number: usize = text.parse().map_err(|_| format!("{text:?} is not a whole number"))?;
+    if (1..=COUNT_MAX).contains(&number) {
+        Ok(number)
+    } else {
+        Err(format!("{text} is not between 1 and {COUNT_MAX}"))
+    }
+}
+
+/// Keys of eight digits are the most of anything that can be told apart.
+const COUNT_MAX: usize = 100_000_000;
 
 /// Which servers to measure, and where their data goes.
 #[derive(Args, Clone)]
@@ -29,7 +90,7 @@ pub(crate) struct Servers {
     #[arg(long, default_value_os_t = std::env::temp_dir())]
     pub(crate) data_dir: PathBuf,
     /// Clients that share a connection; 1 gives each its own.
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = 16, value_parser = count)]
     clients_per_connection: usize,
 }
 

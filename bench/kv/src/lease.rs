@@ -7,7 +7,7 @@ use clap::Args;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use crate::contenders::{Contender, PAUSE, Servers};
+use crate::contenders::{Contender, PAUSE, Servers, Turns, count};
 use crate::etcd;
 use crate::fleet::{Fleet, TURN_MAX};
 use crate::grpc::{Call, Connection};
@@ -20,17 +20,13 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     servers: Servers,
     /// Leases that exist.
-    #[arg(long, default_value_t = 10_000)]
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
     leases: u64,
     /// Clients, one table each. Each has one stream and one keep-alive under way.
-    #[arg(long, value_delimiter = ',', default_value = "64,256")]
+    #[arg(long, value_delimiter = ',', default_value = "64,256", value_parser = count)]
     clients: Vec<usize>,
-    /// How often each server is measured with each number of clients.
-    #[arg(long, default_value_t = 5)]
-    rounds: usize,
-    /// Seconds that are measured in each turn, after a fifth as much that is not.
-    #[arg(long, default_value_t = 4.0)]
-    seconds: f64,
+    #[command(flatten)]
+    turns: Turns,
 }
 
 /// Longer than any run.
@@ -43,11 +39,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Measures the keep-alives of each server.
 pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     println!(
-        "{} leases of {TTL_SECONDS} s; {}; {} s a turn, {} rounds",
+        "{} leases of {TTL_SECONDS} s; {}; {}",
         arguments.leases,
         arguments.servers.connections(),
-        arguments.seconds,
-        arguments.rounds
+        arguments.turns
     );
     let contenders = arguments.servers.start_etcd_api().await?;
     for contender in &contenders {
@@ -56,7 +51,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     let mut page = Page::default();
     for &clients in &arguments.clients {
         let mut table = Table::new(format!("keep-alive, {clients} clients"));
-        for _ in 0..arguments.rounds {
+        for _ in 0..arguments.turns.rounds {
             for contender in &contenders {
                 table.add(&contender.name, turn(contender, &arguments, clients).await?);
                 tokio::time::sleep(PAUSE).await;
@@ -98,11 +93,10 @@ fn grant(fleet: &mut Fleet<Connection>, leases: u64) -> Result<()> {
 async fn turn(contender: &Contender, arguments: &Arguments, clients: usize) -> Result<Outcome> {
     let mut fleet = contender.connect(clients).await?;
     let mut keep_alives = KeepAlives::new(clients, arguments.leases);
-    let duration = Duration::from_secs_f64(arguments.seconds);
-    keep_alives.run(&mut fleet, Instant::now() + duration / 5)?;
+    keep_alives.run(&mut fleet, Instant::now() + arguments.turns.warm_up())?;
     keep_alives.micros.clear();
     let meter = Meter::start(|| contender.members.cpu_time())?;
-    keep_alives.run(&mut fleet, meter.started() + duration)?;
+    keep_alives.run(&mut fleet, meter.started() + arguments.turns.duration())?;
     meter.stop(keep_alives.micros)
 }
 

@@ -12,7 +12,7 @@ use clap::Args;
 use onefold_bench_common::NODES;
 use onefold_bench_common::process::{anonymous_bytes, mib, resident_bytes};
 
-use crate::contenders::{Contender, Servers};
+use crate::contenders::{Contender, Servers, count, positive};
 use crate::fleet::Fleet;
 use crate::grpc::Connection;
 use crate::load::{self, Load};
@@ -24,13 +24,13 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     servers: Servers,
     /// Keys of eight bytes.
-    #[arg(long, default_value_t = 1_000_000)]
-    keys: u32,
+    #[arg(long, default_value = "1000000", value_parser = count)]
+    keys: usize,
     /// Bytes of a value.
     #[arg(long, default_value_t = 256)]
     bytes: usize,
     /// Seconds of rest between the last put and the look at the memory.
-    #[arg(long, default_value_t = 15.0)]
+    #[arg(long, default_value_t = 15.0, value_parser = positive)]
     rest: f64,
     /// How often all members, and then one member, are killed and started again.
     #[arg(long, default_value_t = 5)]
@@ -67,14 +67,14 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
 async fn fill(contender: &Contender, arguments: &Arguments) -> Result<()> {
     let load = Load {
         clients: FILLING_CLIENTS,
-        keys: arguments.keys,
+        keys: arguments.keys as u32,
         value_bytes: arguments.bytes,
         warm_up: Duration::ZERO,
         duration: Duration::ZERO,
     };
     let start = Instant::now();
     load::fill(&mut contender.connect::<Connection>(FILLING_CLIENTS).await?, load)?;
-    let per_second = f64::from(arguments.keys) / start.elapsed().as_secs_f64();
+    let per_second = arguments.keys as f64 / start.elapsed().as_secs_f64();
     println!("  filled at {per_second:.0} per s");
     Ok(())
 }
@@ -152,7 +152,7 @@ fn time_to_answer(start: Instant, addresses: &[String], arguments: &Arguments) -
 fn answers(address: &str, arguments: &Arguments) -> bool {
     let attempt = || -> Result<bool> {
         let mut fleet = Fleet::<Connection>::connect(std::iter::once(address))?;
-        let key = load::key(arguments.keys / 2);
+        let key = load::key(arguments.keys as u32 / 2);
         fleet.wire(0).request(0, Operation::Get { key: &key, serializable: false })?;
         let (start, mut is_over, mut is_whole) = (Instant::now(), false, false);
         while !is_over && start.elapsed() < ATTEMPT_MAX {

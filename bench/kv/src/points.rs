@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use onefold_bench_common::members::Kind;
 
-use crate::contenders::{Contender, PAUSE, Servers};
+use crate::contenders::{Contender, PAUSE, Servers, Turns, count, positive};
 use crate::grpc::Connection;
 use crate::limits;
 use crate::load::{self, Action, Load};
@@ -21,17 +21,13 @@ pub(crate) struct Arguments {
     servers: Servers,
     /// Clients, one table each. Each has one operation under way, unless a rate is offered: then
     /// it is how many operations may be under way.
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, value_delimiter = ',', value_parser = count)]
     clients: Vec<usize>,
-    /// How often each server is measured with each number of clients.
-    #[arg(long, default_value_t = 5)]
-    rounds: usize,
-    /// Seconds that are measured in each turn, after a fifth as much that is not.
-    #[arg(long, default_value_t = 4.0)]
-    seconds: f64,
+    #[command(flatten)]
+    turns: Turns,
     /// Keys of eight bytes.
-    #[arg(long, default_value_t = 100_000)]
-    keys: u32,
+    #[arg(long, default_value = "100000", value_parser = count)]
+    keys: usize,
     /// Bytes of a value.
     #[arg(long, default_value_t = 256)]
     bytes: usize,
@@ -42,7 +38,7 @@ pub(crate) struct OfferedArguments {
     #[command(flatten)]
     common: Arguments,
     /// Operations a second that are offered, one table each.
-    #[arg(long, value_delimiter = ',', default_value = "1000,3000,6000")]
+    #[arg(long, value_delimiter = ',', default_value = "1000,3000,6000", value_parser = positive)]
     rates: Vec<f64>,
 }
 
@@ -123,11 +119,10 @@ async fn closed_loops(
 
 async fn run(arguments: &Arguments, rows: Vec<Row>) -> Result<()> {
     println!(
-        "values of {} bytes under {} keys; {} s a turn, {} rounds; {}",
+        "values of {} bytes under {} keys; {}; {}",
         arguments.bytes,
         arguments.keys,
-        arguments.seconds,
-        arguments.rounds,
+        arguments.turns,
         arguments.servers.connections(),
     );
     limits::print(&arguments.servers.data_dir)?;
@@ -146,7 +141,7 @@ async fn run(arguments: &Arguments, rows: Vec<Row>) -> Result<()> {
     for row in rows {
         let mut table = Table::new(row.title.clone());
         let load = arguments.load(row.clients);
-        for _ in 0..arguments.rounds {
+        for _ in 0..arguments.turns.rounds {
             for contender in &contenders {
                 let outcome = match contender.members.kind() {
                     Kind::Onefold | Kind::Etcd => turn::<Connection>(contender, load, &row).await?,
@@ -194,7 +189,12 @@ async fn turn<W: Wire>(contender: &Contender, load: Load, row: &Row) -> Result<O
 
 impl Arguments {
     fn load(&self, clients: usize) -> Load {
-        let duration = Duration::from_secs_f64(self.seconds);
-        Load { clients, keys: self.keys, value_bytes: self.bytes, warm_up: duration / 5, duration }
+        Load {
+            clients,
+            keys: self.keys as u32,
+            value_bytes: self.bytes,
+            warm_up: self.turns.warm_up(),
+            duration: self.turns.duration(),
+        }
     }
 }

@@ -12,7 +12,7 @@ use onefold_bench_common::NODES;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use crate::contenders::{Contender, PAUSE, Servers};
+use crate::contenders::{Contender, PAUSE, Servers, Turns, count};
 use crate::etcd;
 use crate::fleet::{Fleet, TURN_MAX};
 use crate::grpc::{Call, Connection};
@@ -25,20 +25,16 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     servers: Servers,
     /// Watchers, one table each.
-    #[arg(long, value_delimiter = ',', default_value = "1000,10000")]
+    #[arg(long, value_delimiter = ',', default_value = "1000,10000", value_parser = count)]
     watchers: Vec<usize>,
     /// Watchers on one stream; each stream has a connection of its own.
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_parser = count)]
     watchers_per_stream: usize,
     /// Puts that are kept under way.
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 4, value_parser = count)]
     puts_under_way: usize,
-    /// How often each server is measured with each number of watchers.
-    #[arg(long, default_value_t = 5)]
-    rounds: usize,
-    /// Seconds that are measured in each turn, after a fifth as much that is not.
-    #[arg(long, default_value_t = 4.0)]
-    seconds: f64,
+    #[command(flatten)]
+    turns: Turns,
     /// Bytes of a value.
     #[arg(long, default_value_t = 256)]
     bytes: usize,
@@ -54,19 +50,15 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     println!(
         "values of {} bytes to one key; {} watchers on a stream, a connection for each stream, \
-         spread over the members; {} puts under way; {} s a turn, {} rounds\n\
+         spread over the members; {} puts under way; {}\n\
          operations are events that reached a watcher; latencies are from a put to its last watcher",
-        arguments.bytes,
-        arguments.watchers_per_stream,
-        arguments.puts_under_way,
-        arguments.seconds,
-        arguments.rounds
+        arguments.bytes, arguments.watchers_per_stream, arguments.puts_under_way, arguments.turns
     );
     let contenders = arguments.servers.start_etcd_api().await?;
     let mut page = Page::default();
     for &watchers in &arguments.watchers {
         let mut table = Table::new(format!("{watchers} watchers"));
-        for _ in 0..arguments.rounds {
+        for _ in 0..arguments.turns.rounds {
             for contender in &contenders {
                 let outcome = turn(contender, &arguments, watchers).await?;
                 table.add(&contender.name, outcome);
@@ -88,12 +80,19 @@ async fn turn(contender: &Contender, arguments: &Arguments, watchers: usize) -> 
     let mut fleet = Fleet::connect(order)?;
     let mut fan_out = FanOut::new(watchers, arguments.bytes);
     fan_out.watch(&mut fleet, arguments.watchers_per_stream)?;
-    let duration = Duration::from_secs_f64(arguments.seconds);
-    fan_out.run(&mut fleet, arguments.puts_under_way, Instant::now() + duration / 5)?;
+    fan_out.run(
+        &mut fleet,
+        arguments.puts_under_way,
+        Instant::now() + arguments.turns.warm_up(),
+    )?;
     fan_out.events = 0;
     fan_out.micros.clear();
     let meter = Meter::start(|| contender.members.cpu_time())?;
-    fan_out.run(&mut fleet, arguments.puts_under_way, meter.started() + duration)?;
+    fan_out.run(
+        &mut fleet,
+        arguments.puts_under_way,
+        meter.started() + arguments.turns.duration(),
+    )?;
     let outcome = meter.stop(fan_out.micros)?;
     // Counted are events, of which each put makes as many as there are watchers.
     Ok(Outcome { done: fan_out.events, ..outcome })
