@@ -45,6 +45,8 @@ pub(crate) fn status(error: KvError) -> Status {
         KvError::Overloaded { .. } => return too_many_requests(),
         KvError::KeyTooLong { .. } => return Status::invalid_argument(error.to_string()),
         KvError::AnswerTooLarge => return Status::resource_exhausted(error.to_string()),
+        KvError::Importing => return Status::unavailable(error.to_string()),
+        KvError::ImportRefused { .. } => return Status::failed_precondition(error.to_string()),
         KvError::Internal { .. } => {
             error!(%error, "a request of the etcd API failed");
             return Status::internal(error.to_string());

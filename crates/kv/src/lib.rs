@@ -25,4 +25,4 @@ mod store;
 pub use api::*;
 pub use local::{Feed, LocalKv};
 pub use remote::{RemoteKv, register};
-pub use store::KvStore;
+pub use store::{Export, KvStore};

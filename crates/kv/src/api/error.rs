@@ -109,4 +109,16 @@ pub enum KvError {
         /// What.
         reason: String,
     },
+    /// The keyspace is being filled. It answers when that is done.
+    #[error(
+        "an import into this keyspace has begun and not ended; repeat the same import to finish it, \
+         or give it up with `onefold kv import-etcd --abort`"
+    )]
+    Importing,
+    /// A step of an import does not fit the keyspace, or the steps before.
+    #[error("the import is refused: {reason}")]
+    ImportRefused {
+        /// Why.
+        reason: String,
+    },
 }

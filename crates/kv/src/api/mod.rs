@@ -4,6 +4,7 @@
 //! public API reference, and so is the meaning unless a field says otherwise.
 
 mod error;
+mod import;
 mod lease;
 pub mod limits;
 mod range;
@@ -15,7 +16,10 @@ mod write;
 
 use async_trait::async_trait;
 
+use crate::Export;
+
 pub use error::KvError;
+pub use import::{ImportBegin, ImportId, ImportProgress, ImportRecord, ImportResponse, ImportStep};
 pub use lease::{
     LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveResponse, LeaseRevokeResponse,
     LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, LeasesResponse,
@@ -82,4 +86,15 @@ pub trait Kv: Send + Sync {
 
     /// Follows the events of a span until the watcher is dropped.
     async fn watch(&self, request: WatchRequest) -> Result<Box<dyn Watcher>, KvError>;
+
+    /// Takes a step of an import of another store's content.
+    async fn import(&self, step: ImportStep) -> Result<ImportResponse, KvError> {
+        let _ = step;
+        Err(KvError::Unavailable { reason: "imports are not taken here".to_owned() })
+    }
+
+    /// The whole keyspace at one moment, which only a node that hosts it can give.
+    async fn export(&self) -> Result<Export, KvError> {
+        Err(KvError::Unavailable { reason: "this is no node that hosts the keyspace".to_owned() })
+    }
 }

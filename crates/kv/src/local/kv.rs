@@ -23,11 +23,11 @@ use crate::store::range::Page;
 use crate::store::state::State;
 use crate::store::{check, lease, range, read_only_txn};
 use crate::{
-    CompactRequest, CompactResponse, DeleteRangeRequest, DeleteRangeResponse, Header, KeySpan, Kv,
-    KvError, LeaseGrantRequest, LeaseGrantResponse, LeaseId, LeaseKeepAliveResponse,
-    LeaseRevokeResponse, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, LeasesResponse,
-    PutRequest, PutResponse, RangeRequest, RangeResponse, TxnRequest, TxnResponse, WatchBatch,
-    WatchPoll, WatchRequest, Watcher,
+    CompactRequest, CompactResponse, DeleteRangeRequest, DeleteRangeResponse, Export, Header,
+    ImportResponse, ImportStep, KeySpan, Kv, KvError, LeaseGrantRequest, LeaseGrantResponse,
+    LeaseId, LeaseKeepAliveResponse, LeaseRevokeResponse, LeaseTimeToLiveRequest,
+    LeaseTimeToLiveResponse, LeasesResponse, PutRequest, PutResponse, RangeRequest, RangeResponse,
+    TxnRequest, TxnResponse, WatchBatch, WatchPoll, WatchRequest, Watcher,
 };
 
 /// Rest between two attempts to find the leader.
@@ -114,6 +114,14 @@ impl Kv for LocalKv {
 
     async fn watch(&self, request: WatchRequest) -> Result<Box<dyn Watcher>, KvError> {
         Ok(Box::new(self.watcher(request, WATCH_BATCH_BYTES)?))
+    }
+
+    async fn import(&self, step: ImportStep) -> Result<ImportResponse, KvError> {
+        self.import_in(step, None).await
+    }
+
+    async fn export(&self) -> Result<Export, KvError> {
+        Export::new(self.view(false).await?)
     }
 }
 
@@ -223,6 +231,20 @@ impl LocalKv {
     ) -> Result<LeaseRevokeResponse, KvError> {
         match self.propose(Command::LeaseRevoke(id), session).await? {
             Answer::LeaseRevoke(mut response) => {
+                response.header.raft_term = self.term();
+                Ok(response)
+            }
+            other => Err(misfit(&other)),
+        }
+    }
+
+    pub(crate) async fn import_in(
+        &self,
+        step: ImportStep,
+        session: Option<SessionTag>,
+    ) -> Result<ImportResponse, KvError> {
+        match self.propose(Command::Import(step), session).await? {
+            Answer::Import(mut response) => {
                 response.header.raft_term = self.term();
                 Ok(response)
             }

@@ -12,18 +12,18 @@ use tokio::time::{Instant, sleep};
 
 use super::error_of_call;
 use super::methods::{
-    At, Compact, DeleteRange, LeaseGrant, LeaseKeepAlive, LeaseRevoke, LeaseTimeToLive, Leases,
-    Once, Poll, Put, Range, RangePage, Txn,
+    At, Compact, DeleteRange, Import, LeaseGrant, LeaseKeepAlive, LeaseRevoke, LeaseTimeToLive,
+    Leases, Once, Poll, Put, Range, RangePage, Txn,
 };
 use super::session::Session;
 use super::watcher::PollWatcher;
 use crate::limits::{REQUEST_TIMEOUT, WATCH_WAIT_MAX};
 use crate::{
-    CompactRequest, CompactResponse, DeleteRangeRequest, DeleteRangeResponse, Kv, KvError,
-    LeaseGrantRequest, LeaseGrantResponse, LeaseId, LeaseKeepAliveResponse, LeaseRevokeResponse,
-    LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, LeasesResponse, PutRequest, PutResponse,
-    RangeRequest, RangeResponse, SortOrder, SortTarget, TxnRequest, TxnResponse, WatchBatch,
-    WatchPoll, WatchRequest, Watcher,
+    CompactRequest, CompactResponse, DeleteRangeRequest, DeleteRangeResponse, ImportResponse,
+    ImportStep, Kv, KvError, LeaseGrantRequest, LeaseGrantResponse, LeaseId,
+    LeaseKeepAliveResponse, LeaseRevokeResponse, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse,
+    LeasesResponse, PutRequest, PutResponse, RangeRequest, RangeResponse, SortOrder, SortTarget,
+    TxnRequest, TxnResponse, WatchBatch, WatchPoll, WatchRequest, Watcher,
 };
 
 /// Rest after every address has failed, doubled each round up to [`RETRY_MAX`].
@@ -216,6 +216,10 @@ impl Kv for RemoteKv {
 
     async fn watch(&self, request: WatchRequest) -> Result<Box<dyn Watcher>, KvError> {
         Ok(Box::new(PollWatcher::start(self.clone(), request).await?))
+    }
+
+    async fn import(&self, step: ImportStep) -> Result<ImportResponse, KvError> {
+        self.once::<Import, _>(step).await
     }
 }
 

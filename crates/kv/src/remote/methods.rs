@@ -8,10 +8,11 @@ use onefold_types::GroupId;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    CompactRequest, CompactResponse, DeleteRangeRequest, DeleteRangeResponse, LeaseGrantRequest,
-    LeaseGrantResponse, LeaseId, LeaseKeepAliveResponse, LeaseRevokeResponse,
-    LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, LeasesResponse, PutRequest, PutResponse,
-    RangeRequest, RangeResponse, TxnRequest, TxnResponse, WatchBatch, WatchPoll,
+    CompactRequest, CompactResponse, DeleteRangeRequest, DeleteRangeResponse, ImportResponse,
+    ImportStep, LeaseGrantRequest, LeaseGrantResponse, LeaseId, LeaseKeepAliveResponse,
+    LeaseRevokeResponse, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, LeasesResponse,
+    PutRequest, PutResponse, RangeRequest, RangeResponse, TxnRequest, TxnResponse, WatchBatch,
+    WatchPoll,
 };
 
 /// A request to one keyspace.
@@ -80,4 +81,6 @@ methods! {
     75 KeepAliveHere "kv.lease_keep_alive_here" At<LeaseId> => LeaseKeepAliveResponse;
     /// What the book of the node that is asked says about a lease; it must lead.
     76 LeftHere "kv.lease_left_here" At<LeaseId> => Option<Duration>;
+    /// Takes a step of an import.
+    90 Import "kv.import" Once<ImportStep> => ImportResponse;
 }

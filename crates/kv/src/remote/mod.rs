@@ -18,7 +18,10 @@ fn to_remote(error: KvError) -> RemoteError {
     let code = match &error {
         KvError::LeaseNotFound { .. } | KvError::KeyNotFound => RemoteCode::NotFound,
         KvError::LeaseExists { .. } => RemoteCode::AlreadyExists,
-        KvError::Compacted { .. } | KvError::FutureRevision { .. } => RemoteCode::Conflict,
+        KvError::Compacted { .. }
+        | KvError::FutureRevision { .. }
+        | KvError::Importing
+        | KvError::ImportRefused { .. } => RemoteCode::Conflict,
         KvError::TimedOut { .. } => RemoteCode::DeadlineExceeded,
         KvError::Unavailable { .. } => RemoteCode::Unavailable,
         KvError::Overloaded { .. } => RemoteCode::Overloaded,

@@ -8,7 +8,7 @@ use onefold_transport::{Method, RemoteCode, RemoteError, Router};
 use onefold_types::GroupId;
 
 use super::methods::{
-    At, Compact, DeleteRange, KeepAliveHere, LeaseGrant, LeaseKeepAlive, LeaseRevoke,
+    At, Compact, DeleteRange, Import, KeepAliveHere, LeaseGrant, LeaseKeepAlive, LeaseRevoke,
     LeaseTimeToLive, Leases, LeftHere, Once, Poll, Put, Range, RangePage, Txn,
 };
 use super::to_remote;
@@ -58,6 +58,9 @@ pub fn register(keyspaces: &[LocalKv], router: &mut Router) {
     on::<Leases, _, _, _>(router, &keyspaces, |kv, _| async move { kv.leases().await });
     on::<Poll, _, _, _>(router, &keyspaces, |kv, At { request, .. }| async move {
         kv.watch_poll(request).await
+    });
+    on::<Import, _, _, _>(router, &keyspaces, |kv, Once { session, request, .. }| async move {
+        kv.import_in(request, session).await
     });
     on::<KeepAliveHere, _, _, _>(router, &keyspaces, |kv, At { request, .. }| async move {
         kv.keep_alive_here(request).await?.ok_or_else(not_leader)

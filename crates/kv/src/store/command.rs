@@ -5,9 +5,9 @@ use onefold_types::{Revision, Term};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    CompactResponse, DeleteRangeRequest, DeleteRangeResponse, KvError, LeaseGrantRequest,
-    LeaseGrantResponse, LeaseId, LeaseRevokeResponse, PutRequest, PutResponse, TxnRequest,
-    TxnResponse,
+    CompactResponse, DeleteRangeRequest, DeleteRangeResponse, ImportResponse, ImportStep, KvError,
+    LeaseGrantRequest, LeaseGrantResponse, LeaseId, LeaseRevokeResponse, PutRequest, PutResponse,
+    TxnRequest, TxnResponse,
 };
 
 /// The format of commands and answers; the first byte of a command.
@@ -42,6 +42,8 @@ pub(crate) enum Command {
     },
     /// The leader of this term counts the time of leases from now on, and no earlier one does.
     Lead(Term),
+    /// Takes a step of an import.
+    Import(ImportStep),
 }
 
 /// The answer to a command, variant by variant.
@@ -62,6 +64,7 @@ pub(crate) enum Answer {
         ended: bool,
     },
     Lead,
+    Import(ImportResponse),
 }
 
 /// What the proposer gets.

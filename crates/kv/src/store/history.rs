@@ -72,7 +72,7 @@ pub(crate) fn size(event: &Event) -> usize {
 
 /// The event as it was when it happened. Nothing when a compaction to its own revision has removed
 /// what it wrote, because the same revision deleted it again.
-fn restore(
+pub(crate) fn restore(
     view: &dyn View,
     revision: Revision,
     logged: &Logged,

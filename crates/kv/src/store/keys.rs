@@ -30,6 +30,9 @@ const EVENT: u8 = b'h';
 const LEASE: u8 = b'l';
 const LEASE_KEY: u8 = b'k';
 
+/// What an import writes, but for the store's state.
+pub(crate) const KINDS_IMPORTED: [u8; 5] = [CURRENT, OLD, EVENT, LEASE, LEASE_KEY];
+
 const ESCAPED_ZERO: [u8; 2] = [0, 0xff];
 const ESCAPED_END: [u8; 2] = [0, 0];
 

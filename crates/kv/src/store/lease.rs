@@ -37,13 +37,18 @@ pub(crate) fn ttl_seconds(view: &dyn View, id: LeaseId) -> Result<Option<i64>, T
 
 /// All leases with their granted times in seconds, by id.
 pub(crate) fn all(view: &dyn View) -> Result<Vec<(LeaseId, i64)>, TableError> {
-    let scan = view.scan(keys::leases(), Default::default());
-    scan.map(|pair| {
+    scan(view).collect()
+}
+
+/// The same, one after the other.
+pub(crate) fn scan(
+    view: &dyn View,
+) -> impl Iterator<Item = Result<(LeaseId, i64), TableError>> + '_ {
+    view.scan(keys::leases(), Default::default()).map(|pair| {
         let (key, stored) = pair?;
         let id = keys::lease_id(&key).ok_or_else(|| stored::damaged("a lease's id"))?;
         Ok((id, stored::decode_lease(&stored)?))
     })
-    .collect()
 }
 
 /// The first keys, at most so many, that are attached to a lease, in order.

@@ -4,18 +4,19 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use onefold_replica::{Apply, StateMachine};
-use onefold_table::{Overlay, SpaceView, TableError, View};
+use onefold_table::{Batch, Overlay, SpaceView, TableError, View};
 use onefold_types::{LogIndex, Revision, Term};
 
 use super::command::{Answer, Command, Outcome, encode_outcome};
 use super::error::{StoreError, split};
+use super::import::Import;
 use super::state::State;
 use super::txn::{self, Plan};
 use super::writer::Writer;
-use super::{check, compact, keys, lease};
+use super::{check, compact, import, keys, lease};
 use crate::{
-    CompactResponse, DeleteRangeRequest, Event, Feed, Header, KvError, LeaseId,
-    LeaseRevokeResponse, PutRequest, TxnRequest, TxnResponse,
+    CompactResponse, DeleteRangeRequest, Event, Feed, Header, ImportResponse, ImportStep, KvError,
+    LeaseId, LeaseRevokeResponse, PutRequest, TxnRequest, TxnResponse,
 };
 
 /// All that one revision changed, in order.
@@ -74,8 +75,12 @@ pub struct KvStore {
     observer: Box<dyn Observer>,
     /// The same as the table's record.
     state: State,
+    /// The import that fills the store; until its end nothing else is done.
+    import: Option<Import>,
     /// What the commands since the last commit changed.
     round: Round,
+    /// Where the store stood when an import ended since the last commit.
+    imported: Option<Position>,
 }
 
 impl KvStore {
@@ -86,10 +91,19 @@ impl KvStore {
 
     /// A store that tells `observer` what it commits.
     pub(crate) fn with_observer(observer: Box<dyn Observer>) -> Self {
-        Self { observer, state: State::default(), round: Round::default() }
+        Self {
+            observer,
+            state: State::default(),
+            import: None,
+            round: Round::default(),
+            imported: None,
+        }
     }
 
     fn run(&mut self, table: &mut Overlay<'_>, command: Command) -> Result<Answer, StoreError> {
+        if self.import.is_some() && !matches!(command, Command::Import(_) | Command::Lead(_)) {
+            return Err(KvError::Importing.into());
+        }
         match command {
             Command::Put(request) => self.put(table, &request),
             Command::DeleteRange(request) => self.delete_range(table, &request),
@@ -130,7 +144,51 @@ impl KvStore {
                 self.save(table);
                 Ok(Answer::Lead)
             }
+            Command::Import(step) => self.import(table, &step),
         }
+    }
+
+    /// Takes a step of an import, all of it or nothing.
+    fn import(&mut self, table: &mut Overlay<'_>, step: &ImportStep) -> Result<Answer, StoreError> {
+        let mut import = self.import.clone();
+        let mut scratch = Overlay::new(&*table);
+        let stage = &mut scratch;
+        let begun = || import::refused("it has not begun here, or has ended");
+        match (step, &mut import) {
+            (ImportStep::Begin(begin), None) => {
+                import = Some(Import::begin(stage, &self.state, *begin)?);
+            }
+            (ImportStep::Begin(begin), Some(import)) => import.resume(begin)?,
+            (ImportStep::Leases { id, after, leases }, Some(import)) => {
+                import.leases(stage, id, *after, leases)?;
+            }
+            (ImportStep::Records { id, after, records }, Some(import)) => {
+                import.records(stage, id, *after, records)?;
+            }
+            (ImportStep::End { id, expected }, Some(running)) => {
+                self.state = running.end(&self.state, id, expected)?;
+                self.imported = Some(self.position());
+                for lease in lease::scan(stage) {
+                    let (id, ttl_seconds) = lease?;
+                    self.round.leases.push(LeaseChange::Granted { id, ttl_seconds });
+                }
+                import = None;
+            }
+            (ImportStep::Abort { entries_max }, Some(running)) => {
+                if running.abort(stage, *entries_max)? {
+                    import = None;
+                }
+            }
+            (ImportStep::Abort { .. }, None) => {}
+            (_, None) => return Err(begun()),
+        }
+        let changes = scratch.into_batch(&[]);
+        apply_changes(changes, table);
+        let progress = import.as_ref().map(|import| import.progress).unwrap_or_default();
+        self.import = import;
+        self.save(table);
+        let is_open = self.import.is_none();
+        Ok(Answer::Import(ImportResponse { header: self.header(), progress, is_open }))
     }
 
     fn put(&mut self, table: &mut Overlay<'_>, request: &PutRequest) -> Result<Answer, StoreError> {
@@ -186,12 +244,8 @@ impl KvStore {
         let mut writer = Writer::new(&mut scratch, &self.state);
         let response = write(&mut writer)?;
         let events = writer.into_events();
-        for operation in scratch.into_batch(&[]).into_operations() {
-            match operation {
-                onefold_table::Operation::Put { key, value } => table.put(key, value),
-                onefold_table::Operation::Delete { key } => table.delete(key),
-            }
-        }
+        let changes = scratch.into_batch(&[]);
+        apply_changes(changes, table);
         self.commit(table, events);
         Ok(response)
     }
@@ -207,7 +261,7 @@ impl KvStore {
     }
 
     fn save(&self, table: &mut Overlay<'_>) {
-        table.put(keys::STATE, self.state.encode());
+        table.put(keys::STATE, self.state.encode(self.import.as_ref()));
     }
 
     fn position(&self) -> Position {
@@ -235,16 +289,30 @@ impl StateMachine for KvStore {
     }
 
     fn committed(&mut self, _applied: LogIndex) {
+        if let Some(position) = self.imported.take() {
+            self.observer.restored(position);
+        }
         let mut round = std::mem::take(&mut self.round);
         round.position = self.position();
         self.observer.committed(round);
     }
 
     fn restored(&mut self, view: &SpaceView) -> Result<(), TableError> {
-        self.state = State::read(view)?;
+        (self.state, self.import) = State::read_with_import(view)?;
+        self.imported = None;
         self.round = Round::default();
         self.observer.restored(self.position());
         Ok(())
+    }
+}
+
+/// Writes what an overlay has changed into the one below it.
+fn apply_changes(changes: Batch, table: &mut Overlay<'_>) {
+    for operation in changes.into_operations() {
+        match operation {
+            onefold_table::Operation::Put { key, value } => table.put(key, value),
+            onefold_table::Operation::Delete { key } => table.delete(key),
+        }
     }
 }
 

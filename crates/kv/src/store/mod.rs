@@ -7,7 +7,9 @@ pub(crate) mod check;
 pub(crate) mod command;
 mod compact;
 pub(crate) mod error;
+mod export;
 pub(crate) mod history;
+mod import;
 mod keys;
 pub(crate) mod lease;
 mod machine;
@@ -21,5 +23,6 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use export::Export;
 pub use machine::KvStore;
 pub(crate) use machine::{LeaseChange, Observer, Position, RevisionEvents, Round, read_only_txn};

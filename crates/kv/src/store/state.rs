@@ -4,12 +4,17 @@ use onefold_table::{TableError, View};
 use onefold_types::{Revision, Term};
 use serde::{Deserialize, Serialize};
 
+use super::error::StoreError;
+use super::import::Import;
 use super::keys::{self, EventId};
 use super::stored::damaged;
 use crate::KvError;
 
 /// The format of everything the store keeps in its table.
 const FORMAT: u8 = 1;
+
+/// The format of a store's state while it is filled by an import: the state, then the import.
+const FORMAT_IMPORTING: u8 = 2;
 
 /// The revision of an empty store, as etcd counts.
 const REVISION_FIRST: Revision = Revision(1);
@@ -45,20 +50,38 @@ impl Default for State {
 }
 
 impl State {
-    /// The state in a view; that of an empty store if there is none yet.
-    pub(crate) fn read(view: &dyn View) -> Result<Self, TableError> {
-        let Some(stored) = view.get(keys::STATE)? else { return Ok(Self::default()) };
-        match stored.split_first() {
-            Some((&FORMAT, record)) => {
-                postcard::from_bytes(record).map_err(|_| damaged("the store's state"))
-            }
-            _ => Err(damaged("the store's state (perhaps a newer program's)")),
+    /// The state in a view, for whoever reads the view with it; that of an empty store if there is
+    /// none yet.
+    ///
+    /// # Errors
+    /// [`KvError::Importing`] when what the view shows is not whole yet.
+    pub(crate) fn read(view: &dyn View) -> Result<Self, StoreError> {
+        match Self::read_with_import(view)? {
+            (state, None) => Ok(state),
+            (_, Some(_)) => Err(KvError::Importing.into()),
         }
     }
 
-    /// The record of this state.
-    pub(crate) fn encode(&self) -> Vec<u8> {
-        postcard::to_extend(self, vec![FORMAT]).expect("numbers always serialize")
+    /// The state in a view, and the import that fills it.
+    pub(crate) fn read_with_import(view: &dyn View) -> Result<(Self, Option<Import>), TableError> {
+        let Some(stored) = view.get(keys::STATE)? else { return Ok((Self::default(), None)) };
+        let read = match stored.split_first() {
+            Some((&FORMAT, record)) => postcard::from_bytes(record).map(|state| (state, None)),
+            Some((&FORMAT_IMPORTING, record)) => {
+                postcard::from_bytes(record).map(|(state, import)| (state, Some(import)))
+            }
+            _ => return Err(damaged("the store's state (perhaps a newer program's)")),
+        };
+        read.map_err(|_| damaged("the store's state"))
+    }
+
+    /// The record of this state, and of the import that fills the store.
+    pub(crate) fn encode(&self, import: Option<&Import>) -> Vec<u8> {
+        let encoded = match import {
+            None => postcard::to_extend(self, vec![FORMAT]),
+            Some(import) => postcard::to_extend(&(self, import), vec![FORMAT_IMPORTING]),
+        };
+        encoded.expect("numbers always serialize")
     }
 
     /// Where the sweep of the event log goes on.

@@ -1,6 +1,7 @@
 //! The core under test: over a table in memory, against a model, and case by case.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod import;
 mod leases;
 mod model;
 mod operations;
