@@ -11,6 +11,8 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 . ../common/record.sh
+# Thousands of connections, at the servers as well.
+ulimit -n "$(ulimit -Hn)"
 etcd_version=${BENCH_ETCD_VERSION:-v3.7.3}
 
 # A current etcd, built once into the cache. A module of its own is made around it, since `go

@@ -28,11 +28,11 @@ pub(crate) struct Arguments {
     #[arg(long, value_delimiter = ',', default_value = "1000,10000", value_parser = count)]
     watchers: Vec<usize>,
     /// Watchers on one stream; each stream has a connection of its own.
-    #[arg(long, default_value_t = 100, value_parser = count)]
+    #[arg(long, default_value_t = 10, value_parser = count)]
     watchers_per_stream: usize,
-    /// Puts that are kept under way.
-    #[arg(long, default_value_t = 4, value_parser = count)]
-    puts_under_way: usize,
+    /// Puts that are kept under way, one table each.
+    #[arg(long, value_delimiter = ',', default_value = "1,4", value_parser = count)]
+    puts_under_way: Vec<usize>,
     #[command(flatten)]
     turns: Turns,
     /// Bytes of a value.
@@ -50,28 +50,36 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     println!(
         "values of {} bytes to one key; {} watchers on a stream, a connection for each stream, \
-         spread over the members; {} puts under way; {}\n\
+         spread over the members; {}\n\
          operations are events that reached a watcher; latencies are from a put to its last watcher",
-        arguments.bytes, arguments.watchers_per_stream, arguments.puts_under_way, arguments.turns
+        arguments.bytes, arguments.watchers_per_stream, arguments.turns
     );
     let contenders = arguments.servers.start_etcd_api().await?;
     let mut page = Page::default();
     for &watchers in &arguments.watchers {
-        let mut table = Table::new(format!("{watchers} watchers"));
-        for _ in 0..arguments.turns.rounds {
-            for contender in &contenders {
-                let outcome = turn(contender, &arguments, watchers).await?;
-                table.add(&contender.name, outcome);
-                tokio::time::sleep(PAUSE).await;
+        for &under_way in &arguments.puts_under_way {
+            let title = format!("{watchers} watchers, {under_way} puts under way");
+            let mut table = Table::new(title);
+            for _ in 0..arguments.turns.rounds {
+                for contender in &contenders {
+                    let outcome = turn(contender, &arguments, watchers, under_way).await?;
+                    table.add(&contender.name, outcome);
+                    tokio::time::sleep(PAUSE).await;
+                }
             }
+            page.add(table);
         }
-        page.add(table);
     }
     page.print();
     Ok(())
 }
 
-async fn turn(contender: &Contender, arguments: &Arguments, watchers: usize) -> Result<Outcome> {
+async fn turn(
+    contender: &Contender,
+    arguments: &Arguments,
+    watchers: usize,
+    under_way: usize,
+) -> Result<Outcome> {
     let leader = contender.members.wait_for_leader().await?;
     let streams = watchers.div_ceil(arguments.watchers_per_stream);
     let addresses = contender.members.clients();
@@ -80,19 +88,11 @@ async fn turn(contender: &Contender, arguments: &Arguments, watchers: usize) -> 
     let mut fleet = Fleet::connect(order)?;
     let mut fan_out = FanOut::new(watchers, arguments.bytes);
     fan_out.watch(&mut fleet, arguments.watchers_per_stream)?;
-    fan_out.run(
-        &mut fleet,
-        arguments.puts_under_way,
-        Instant::now() + arguments.turns.warm_up(),
-    )?;
+    fan_out.run(&mut fleet, under_way, Instant::now() + arguments.turns.warm_up())?;
     fan_out.events = 0;
     fan_out.micros.clear();
     let meter = Meter::start(|| contender.members.cpu_time())?;
-    fan_out.run(
-        &mut fleet,
-        arguments.puts_under_way,
-        meter.started() + arguments.turns.duration(),
-    )?;
+    fan_out.run(&mut fleet, under_way, meter.started() + arguments.turns.duration())?;
     let outcome = meter.stop(fan_out.micros)?;
     // Counted are events, of which each put makes as many as there are watchers.
     Ok(Outcome { done: fan_out.events, ..outcome })
