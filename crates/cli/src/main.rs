@@ -19,6 +19,7 @@ mod output;
 mod s3;
 mod start;
 mod status;
+mod store_options;
 mod transfer;
 
 use std::io::IsTerminal;

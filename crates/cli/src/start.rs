@@ -10,6 +10,8 @@ use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::store_options::StoreArgs;
+
 /// Run one node of a cluster, until Ctrl-C or SIGTERM.
 ///
 /// Nodes that are started for the first time with the same list of addresses form a cluster. After
@@ -49,6 +51,9 @@ pub struct StartArgs {
     /// Where health and metrics are served [default: the host of --listen, port 8080].
     #[arg(long, env = "ONEFOLD_HTTP_LISTEN", value_name = "HOST:PORT")]
     http_listen: Option<String>,
+
+    #[command(flatten)]
+    store: StoreArgs,
 
     /// Listen beyond loopback although nothing is encrypted or authenticated between nodes.
     #[arg(long, env = "ONEFOLD_ALLOW_PLAINTEXT")]
@@ -94,6 +99,7 @@ fn config(arguments: &StartArgs) -> anyhow::Result<NodeConfig> {
         etcd_listen: or_port(&arguments.etcd_listen, 2379),
         s3_listen: or_port(&arguments.s3_listen, 9000),
         http_listen: or_port(&arguments.http_listen, 8080),
+        kv: arguments.store.options()?,
         create_initial_s3_key: !arguments.no_initial_s3_key,
     };
     let listeners = [

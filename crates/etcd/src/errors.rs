@@ -39,6 +39,9 @@ pub(crate) fn status(error: KvError) -> Status {
             (Code::FailedPrecondition, "etcdserver: lease already exists")
         }
         KvError::LeaseTtlTooLarge { .. } => (Code::OutOfRange, "etcdserver: too large lease TTL"),
+        KvError::NoSpace { .. } => {
+            (Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded")
+        }
         KvError::RequestTooLarge { .. } => return request_too_large(),
         KvError::TimedOut { .. } => (Code::Unavailable, "etcdserver: request timed out"),
         KvError::Unavailable { .. } => return no_leader(),

@@ -6,7 +6,7 @@
 //! api      requests, responses, errors and the trait that hides where the store runs
 //! store    the pure core: commands in, answers and events out, all state in the group's table
 //! core     the pure core without a node around it, for simulation
-//! local    the driver on a node: reads, watches, leases, compaction
+//! local    the driver on a node: reads, watches, leases, compaction, quota
 //! remote   the client's side, and the methods that carry it
 //! ```
 //!
@@ -23,6 +23,9 @@ mod remote;
 mod store;
 
 pub use api::*;
-pub use local::{Feed, LocalKv};
+pub use local::{
+    AutoCompaction, Feed, KvOptions, LEASE_CHECKPOINT_INTERVAL_DEFAULT, LocalKv,
+    QUOTA_BYTES_DEFAULT, RETENTION_DEFAULT, REVISIONS_KEPT_MIN,
+};
 pub use remote::{RemoteKv, register};
 pub use store::{Export, KvStore};

@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use onefold_admin::S3Key;
 use onefold_files::{FilesConfig, FilesNode, Namespace, StoreError};
-use onefold_kv::{Feed, KvStore, LocalKv};
+use onefold_kv::{
+    AutoCompaction, Feed, KvOptions, KvStore, LEASE_CHECKPOINT_INTERVAL_DEFAULT, LocalKv,
+    RETENTION_DEFAULT,
+};
 use onefold_log::{Log, LogError, LogOptions};
 use onefold_mapreduce::{MapReduceError, MapReduceNode};
 use onefold_replica::{Formation, GroupSpec, Host, HostConfig, HostError, StateMachine};
@@ -33,6 +36,13 @@ use crate::placement::election_rank;
 use crate::registry::{self, Directory, Followed, Registry};
 use crate::roster::{Roster, Verdict};
 
+/// The system group holds the cluster's own records: nothing may refuse them.
+const SYSTEM_OPTIONS: KvOptions = KvOptions {
+    quota_bytes: 0,
+    auto_compaction: AutoCompaction::Periodic { retention: RETENTION_DEFAULT },
+    lease_checkpoint_interval: LEASE_CHECKPOINT_INTERVAL_DEFAULT,
+};
+
 const READY_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// How long a service may take to end its open requests.
@@ -54,6 +64,8 @@ pub struct NodeConfig {
     pub join: Vec<String>,
     /// Where etcd clients connect.
     pub etcd_listen: String,
+    /// What was chosen for the key-value store.
+    pub kv: KvOptions,
     /// Where S3 clients connect.
     pub s3_listen: String,
     /// Where health and metrics are served.
@@ -339,8 +351,9 @@ impl Node {
                 .await?
         };
         let group = |id| host.group(id).expect("the node hosts the groups that it was given");
-        let system = LocalKv::start(group(GroupId::SYSTEM), system_feed, peers.clone());
-        let kv = LocalKv::start(group(GroupId::KV), kv_feed, peers.clone());
+        let system =
+            LocalKv::start(group(GroupId::SYSTEM), system_feed, peers.clone(), SYSTEM_OPTIONS);
+        let kv = LocalKv::start(group(GroupId::KV), kv_feed, peers.clone(), config.kv);
         let files_config = FilesConfig::new(id, cluster, folder.part("chunks"));
         let files =
             FilesNode::start(files_config, group(GroupId::NAMESPACE), peers.clone()).await?;

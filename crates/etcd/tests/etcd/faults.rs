@@ -8,15 +8,21 @@ use tokio::sync::watch;
 pub(crate) struct Faulty<K> {
     inner: K,
     fault: watch::Sender<Option<KvError>>,
+    is_held: watch::Sender<bool>,
 }
 
 impl<K: Kv> Faulty<K> {
     pub(crate) fn new(inner: K) -> Self {
-        Self { inner, fault: watch::Sender::new(None) }
+        Self { inner, fault: watch::Sender::new(None), is_held: watch::Sender::new(false) }
     }
 
     pub(crate) fn fail(&self, error: KvError) {
         self.fault.send_replace(Some(error));
+    }
+
+    /// Has puts wait until they are let go.
+    pub(crate) fn hold(&self, is_held: bool) {
+        self.is_held.send_replace(is_held);
     }
 
     fn inner(&self) -> Result<&K, KvError> {
@@ -34,6 +40,8 @@ impl<K: Kv> Kv for Faulty<K> {
     }
 
     async fn put(&self, request: PutRequest) -> Result<PutResponse, KvError> {
+        let let_go = self.is_held.subscribe().wait_for(|is_held| !is_held).await.map(|_| ());
+        let_go.expect("the sender lives as long as this");
         self.inner()?.put(request).await
     }
 
@@ -50,6 +58,10 @@ impl<K: Kv> Kv for Faulty<K> {
 
     async fn compact(&self, request: CompactRequest) -> Result<CompactResponse, KvError> {
         self.inner()?.compact(request).await
+    }
+
+    async fn status(&self) -> Result<StatusResponse, KvError> {
+        self.inner()?.status().await
     }
 
     async fn lease_grant(&self, request: LeaseGrantRequest) -> Result<LeaseGrantResponse, KvError> {

@@ -17,7 +17,7 @@ use onefold_etcd::proto::etcdserverpb::{PutRequest, RangeRequest, RangeResponse,
 use onefold_etcd::proto::health::health_client::HealthClient;
 use onefold_etcd::proto::mvccpb::KeyValue;
 use onefold_etcd::{ClusterView, Member, Options, ServeError, StatusView, serve_with};
-use onefold_kv::{Feed, KvError, KvStore, LocalKv};
+use onefold_kv::{Feed, KvError, KvOptions, KvStore, LocalKv};
 use onefold_log::{Log, LogOptions};
 use onefold_replica::{Formation, GroupSpec, Host, HostConfig};
 use onefold_table::MemoryTable;
@@ -113,6 +113,11 @@ impl Node {
     /// Makes the store answer this to everything.
     pub(crate) fn fail(&self, error: KvError) {
         self.store.fail(error);
+    }
+
+    /// Has puts wait until they are let go.
+    pub(crate) fn hold(&self, is_held: bool) {
+        self.store.hold(is_held);
     }
 
     /// Ends serving and waits for it.
@@ -212,7 +217,7 @@ async fn store(folder: &TempDir) -> (Host, LocalKv) {
     let group = host.group(GroupId::KV).expect("it was just given");
     let mut leadership = group.leadership();
     leadership.wait_for(|leadership| leadership.is_self).await.expect("the host runs");
-    (host, LocalKv::start(group, feed, peers))
+    (host, LocalKv::start(group, feed, peers, KvOptions::default()))
 }
 
 pub(crate) fn bytes(text: &str) -> Bytes {

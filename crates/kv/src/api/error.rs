@@ -5,9 +5,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::LeaseId;
-use crate::limits::{
-    ANSWER_BYTES_MAX, KEY_BYTES_MAX, LEASE_TTL_SECONDS_MAX, REQUEST_BYTES_MAX, TXN_OPERATIONS_MAX,
-};
+use crate::limits::{KEY_BYTES_MAX, LEASE_TTL_SECONDS_MAX, REQUEST_BYTES_MAX, TXN_OPERATIONS_MAX};
 
 /// Why a request is not done.
 ///
@@ -81,10 +79,19 @@ pub enum KvError {
     },
     /// The answer would be too large to travel in one piece. Nothing was written.
     #[error(
-        "the answer would have more than {ANSWER_BYTES_MAX} bytes; nothing was written: limit its \
-         ranges, leave previous values out, or read in parts"
+        "the answer would have too many bytes; nothing was written: limit its ranges, leave \
+         previous values out, or read in parts"
     )]
     AnswerTooLarge,
+    /// The store has reached its quota. Nothing was written; deletions and compaction go on.
+    #[error(
+        "the store has reached its quota of {quota_bytes} bytes; delete keys, compact, or raise \
+         the quota"
+    )]
+    NoSpace {
+        /// The quota.
+        quota_bytes: u64,
+    },
     /// No answer in time. A write may have happened or happen yet.
     #[error("no answer in time ({reason}); a write may still take effect: read before repeating")]
     TimedOut {

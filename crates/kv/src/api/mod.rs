@@ -10,6 +10,7 @@ pub mod limits;
 mod range;
 mod record;
 mod span;
+mod status;
 mod txn;
 mod watch;
 mod write;
@@ -27,6 +28,7 @@ pub use lease::{
 pub use range::{RangeRequest, RangeResponse, SortOrder, SortTarget};
 pub use record::{Event, EventKind, Header, KeyValue, LeaseId};
 pub use span::KeySpan;
+pub use status::StatusResponse;
 pub use txn::{
     Compare, CompareResult, CompareTarget, Operation, OperationResponse, TxnRequest, TxnResponse,
 };
@@ -59,6 +61,9 @@ pub trait Kv: Send + Sync {
 
     /// Gives up the history below a revision.
     async fn compact(&self, request: CompactRequest) -> Result<CompactResponse, KvError>;
+
+    /// How the store stands, as the nearest replica knows it.
+    async fn status(&self) -> Result<StatusResponse, KvError>;
 
     /// Creates a lease.
     async fn lease_grant(&self, request: LeaseGrantRequest) -> Result<LeaseGrantResponse, KvError>;

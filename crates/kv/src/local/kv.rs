@@ -1,5 +1,6 @@
 //! The trait over the node's replica of the group.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -8,12 +9,13 @@ use onefold_replica::{Consistency, ReadError, SessionTag};
 use onefold_table::{SpaceView, View};
 use onefold_transport::{Class, Method};
 use onefold_types::{Revision, Term};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::book::Found;
 use super::errors::{from_propose, from_read};
 use super::watcher::LocalWatcher;
-use super::{LocalKv, blocking, header};
+use super::{LocalKv, blocking, header, propose};
 use crate::limits::{REQUEST_BYTES_MAX, REQUEST_TIMEOUT, WATCH_BATCH_BYTES, WATCH_WAIT_MAX};
 use crate::remote::error_of_call;
 use crate::remote::methods::{At, KeepAliveHere, LeftHere};
@@ -27,11 +29,17 @@ use crate::{
     ImportResponse, ImportStep, KeySpan, Kv, KvError, LeaseGrantRequest, LeaseGrantResponse,
     LeaseId, LeaseKeepAliveResponse, LeaseRevokeResponse, LeaseTimeToLiveRequest,
     LeaseTimeToLiveResponse, LeasesResponse, PutRequest, PutResponse, RangeRequest, RangeResponse,
-    TxnRequest, TxnResponse, WatchBatch, WatchPoll, WatchRequest, Watcher,
+    StatusResponse, TxnRequest, TxnResponse, WatchBatch, WatchPoll, WatchRequest, Watcher,
 };
 
 /// Rest between two attempts to find the leader.
 const LEADER_RETRY: Duration = Duration::from_millis(20);
+
+/// Bytes of keys and values up to which an answer is small.
+const SMALL_ANSWER_BYTES_MAX: usize = 4 << 20;
+
+/// Most bytes of keys and values in an answer.
+const LARGE_ANSWER_BYTES_MAX: usize = 512 << 20;
 
 /// Most keys of a lease that one answer names.
 const LEASE_KEYS_MAX: usize = 100_000;
@@ -39,7 +47,14 @@ const LEASE_KEYS_MAX: usize = 100_000;
 #[async_trait]
 impl Kv for LocalKv {
     async fn range(&self, request: RangeRequest) -> Result<RangeResponse, KvError> {
-        Ok(self.range_page(request, usize::MAX).await?.response)
+        let page = self.range_page(request.clone(), SMALL_ANSWER_BYTES_MAX).await?;
+        if !page.cut {
+            return Ok(page.response);
+        }
+        // Few large answers are made at once, each alone with its share of the memory.
+        let _permit = self.turn(&self.inner.large_ranges).await?;
+        let page = self.range_page(request, LARGE_ANSWER_BYTES_MAX).await?;
+        if page.cut { Err(KvError::AnswerTooLarge) } else { Ok(page.response) }
     }
 
     async fn put(&self, request: PutRequest) -> Result<PutResponse, KvError> {
@@ -59,6 +74,20 @@ impl Kv for LocalKv {
 
     async fn compact(&self, request: CompactRequest) -> Result<CompactResponse, KvError> {
         self.compact_in(request, None).await
+    }
+
+    async fn status(&self) -> Result<StatusResponse, KvError> {
+        let state = State::read(&self.view(true).await?)?;
+        let usage = state.usage;
+        Ok(StatusResponse {
+            header: header(&self.inner.group, state.revision),
+            compacted: state.compacted,
+            keys: usage.keys,
+            live_bytes: usage.live_bytes,
+            history_bytes: usage.history_bytes,
+            quota_bytes: usage.quota_bytes,
+            is_full: usage.is_full,
+        })
     }
 
     async fn lease_grant(&self, request: LeaseGrantRequest) -> Result<LeaseGrantResponse, KvError> {
@@ -262,7 +291,11 @@ impl LocalKv {
         let ttl = match self.inner.shared.book.renew(term, id, Instant::now()) {
             Found::Closed => return Ok(None),
             Found::Over => Duration::ZERO,
-            Found::Left(ttl) => ttl,
+            Found::Alive { left, is_noted: false } => left,
+            Found::Alive { left, is_noted: true } => {
+                self.clear_note(term, id).await?;
+                left
+            }
         };
         let ttl_seconds = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
         Ok(Some(LeaseKeepAliveResponse { header, id, ttl_seconds }))
@@ -274,8 +307,18 @@ impl LocalKv {
         Ok(match self.inner.shared.book.left(term, id, Instant::now()) {
             Found::Closed => None,
             Found::Over => Some(None),
-            Found::Left(left) => Some(Some(left)),
+            Found::Alive { left, .. } => Some(Some(left)),
         })
+    }
+
+    /// Has the log forget that a lease had less time, before its client hears that it has all of it:
+    /// the next leader would go on from the note.
+    async fn clear_note(&self, term: Term, id: LeaseId) -> Result<(), KvError> {
+        let _not_while_noting = self.inner.shared.notes.read().await;
+        let command = Command::LeaseCheckpoint { term, left: vec![(id, 0)] };
+        propose(&self.inner.group, command).await?;
+        self.inner.shared.book.cleared(term, id);
+        Ok(())
     }
 
     /// The term in which this node leads, confirmed by a majority after the call began, and a view
@@ -350,16 +393,23 @@ impl LocalKv {
         if is_small {
             return Ok(read()?);
         }
-        let permit = timeout(REQUEST_TIMEOUT, self.inner.ranges.clone().acquire_owned()).await;
-        let Ok(permit) = permit else {
-            let reason = "other ranges took all the time of this one".to_owned();
-            return Err(KvError::Overloaded { reason });
-        };
+        let permit = self.turn(&self.inner.ranges).await?;
         blocking(move || {
-            let _permit = permit.expect("the semaphore is never closed");
+            let _permit = permit;
             Ok(read()?)
         })
         .await
+    }
+
+    /// Waits until not too many others do the same.
+    async fn turn(&self, turns: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, KvError> {
+        match timeout(REQUEST_TIMEOUT, turns.clone().acquire_owned()).await {
+            Ok(permit) => Ok(permit.expect("the semaphore is never closed")),
+            Err(_) => {
+                let reason = "other ranges took all the time of this one".to_owned();
+                Err(KvError::Overloaded { reason })
+            }
+        }
     }
 
     async fn propose(

@@ -1,8 +1,8 @@
-//! The leader ends leases whose time is over.
+//! The leader ends leases whose time is over, and notes the time that the others have left.
 //!
 //! Only the leader counts time. A new one announces its term through the log before it counts, which
-//! makes the expiries of an older one void, and gives every lease its full time: a lease may live
-//! longer because of an election, never shorter.
+//! makes the expiries of an older one void, and goes on from the time that was last noted of each
+//! lease: a lease may live longer because of an election, never shorter.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -12,32 +12,28 @@ use onefold_replica::Group;
 use onefold_types::Term;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::Shared;
-use super::errors::from_propose;
-use crate::limits::REQUEST_TIMEOUT;
-use crate::store::command::{Answer, Command, Outcome, decode_outcome};
+use super::book::TICK;
+use super::{Shared, propose};
+use crate::LeaseId;
+use crate::store::command::Command;
 use crate::store::lease;
-use crate::{KvError, LeaseId};
-
-/// How often the book is looked at.
-const TICK: Duration = Duration::from_millis(200);
-
-/// A tick that comes later than this means that the process or its machine did not run. That time
-/// does not count against leases: their keep-alives could not arrive.
-const STALL: Duration = Duration::from_secs(1);
 
 /// Leases ended in one tick at most, so that a mass expiry leaves room for others' writes.
 const EXPIRIES_PER_TICK_MAX: usize = 200;
 
+/// Leases whose time is noted in one tick at most, in one command.
+const NOTES_PER_TICK_MAX: usize = 1000;
+
 /// How long to wait after a proposal failed.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// Runs until it is aborted.
-pub(super) async fn run(group: Group, shared: Arc<Shared>) {
+/// Runs until it is aborted. `note_interval` is the time after which what a lease has left is noted.
+pub(super) async fn run(group: Group, shared: Arc<Shared>, note_interval: Duration) {
     let mut leadership = group.leadership();
     loop {
         let now = *leadership.borrow_and_update();
         if now.is_self {
+            shared.book.open(now.term, note_interval, Instant::now());
             tokio::select! {
                 () = lead(&group, &shared, now.term) => {}
                 changed = leadership.changed() => if changed.is_err() { return },
@@ -51,7 +47,6 @@ pub(super) async fn run(group: Group, shared: Arc<Shared>) {
 
 /// Keeps the book of a term. Dropped when leadership changes.
 async fn lead(group: &Group, shared: &Shared, term: Term) {
-    shared.book.open(term);
     while let Err(error) = propose(group, Command::Lead(term)).await {
         tracing::debug!(group = %group.id(), %term, %error, "announcing the lessor failed");
         sleep(RETRY).await;
@@ -67,19 +62,14 @@ async fn lead(group: &Group, shared: &Shared, term: Term) {
     let mut clock = Clock { last: Instant::now() };
     loop {
         clock.tick(group, shared).await;
-        for id in shared.book.due(Instant::now(), EXPIRIES_PER_TICK_MAX) {
-            let mut expiry = pin!(expire(group, shared, id, term));
-            loop {
-                tokio::select! {
-                    () = &mut expiry => break,
-                    () = clock.tick(group, shared) => {}
-                }
-            }
+        for id in shared.book.due(clock.last, EXPIRIES_PER_TICK_MAX) {
+            clock.tick_during(group, shared, expire(group, shared, id, term)).await;
         }
+        clock.tick_during(group, shared, note(group, shared, term)).await;
     }
 }
 
-/// Ticks also while an expiry waits for the log, so that a long wait is not taken for a stall.
+/// The ticks of the book.
 struct Clock {
     last: Instant,
 }
@@ -88,12 +78,26 @@ impl Clock {
     /// Waits for the next tick. Dropping it early loses nothing.
     async fn tick(&mut self, group: &Group, shared: &Shared) {
         sleep_until(self.last + TICK).await;
-        let now = Instant::now();
-        let late = now.duration_since(self.last).saturating_sub(TICK);
-        self.last = now;
-        if late > STALL {
-            tracing::warn!(group = %group.id(), ?late, "leases get the time that was lost");
-            shared.book.extend(late);
+        self.last = Instant::now();
+        let lost = shared.book.tick(self.last);
+        if !lost.is_zero() {
+            tracing::warn!(group = %group.id(), ?lost, "leases get the time that was lost");
+        }
+    }
+
+    /// Ticks also while the work waits for the log, so that a long wait is not taken for a stall.
+    async fn tick_during(
+        &mut self,
+        group: &Group,
+        shared: &Shared,
+        work: impl Future<Output = ()>,
+    ) {
+        let mut work = pin!(work);
+        loop {
+            tokio::select! {
+                () = &mut work => break,
+                () = self.tick(group, shared) => {}
+            }
         }
     }
 }
@@ -109,8 +113,16 @@ async fn expire(group: &Group, shared: &Shared, id: LeaseId, term: Term) {
     }
 }
 
-async fn propose(group: &Group, command: Command) -> Result<Answer, KvError> {
-    let answer = group.propose(command.encode(), None, REQUEST_TIMEOUT).await;
-    let outcome: Outcome = decode_outcome(&answer.map_err(from_propose)?);
-    outcome
+/// Notes the time of some leases in the log.
+async fn note(group: &Group, shared: &Shared, term: Term) {
+    // Who clears a note waits, so that the log has both in this order.
+    let _alone = shared.notes.write().await;
+    let left = shared.book.to_note(Instant::now(), NOTES_PER_TICK_MAX);
+    if left.is_empty() {
+        return;
+    }
+    if let Err(error) = propose(group, Command::LeaseCheckpoint { term, left }).await {
+        // What was noted before still holds, only for longer.
+        tracing::debug!(group = %group.id(), %error, "noting the time of leases failed");
+    }
 }

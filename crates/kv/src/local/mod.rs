@@ -3,7 +3,8 @@
 //! ```text
 //! KvStore ── Feed ──► hub   newest revisions, and who waits for them ──► LocalWatcher
 //!                 ├─► book  the leader's deadlines of leases ◄── lessor
-//!                 └─► sweep what compaction has left to remove ◄── sweeper
+//!                 ├─► what compaction has left to remove ◄── sweeper
+//!                 └─► how full it is and how much history there is ◄── upkeep
 //! LocalKv ── propose, read ──► Group
 //! ```
 
@@ -12,26 +13,40 @@ mod errors;
 mod hub;
 mod kv;
 mod lessor;
+mod options;
 mod sweeper;
+mod upkeep;
 mod watcher;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use onefold_replica::{Group, Leadership};
 use onefold_transport::Peers;
 use onefold_types::{GroupId, Revision};
-use tokio::sync::{Notify, Semaphore, watch};
-use tokio::task::{AbortHandle, spawn_blocking};
+use tokio::sync::{Notify, RwLock, Semaphore, watch};
+use tokio::task::{AbortHandle, JoinHandle, spawn_blocking};
 use tokio::time::Instant;
 
+use crate::limits::REQUEST_TIMEOUT;
+use crate::store::command::{Answer, Command, decode_outcome};
 use crate::store::{LeaseChange, Observer, Position, Round};
 use crate::{Header, KvError};
 use book::Book;
+use errors::from_propose;
 use hub::Hub;
+
+pub use options::{
+    AutoCompaction, KvOptions, LEASE_CHECKPOINT_INTERVAL_DEFAULT, QUOTA_BYTES_DEFAULT,
+    RETENTION_DEFAULT,
+};
+pub use upkeep::REVISIONS_KEPT_MIN;
 
 /// Ranges over more than one key that a node reads at once for one keyspace. Further ones wait.
 const RANGES_MAX: usize = 16;
+
+/// Ranges with large answers that a node makes at once for one keyspace. Further ones wait.
+const LARGE_RANGES_MAX: usize = 2;
 
 /// Looks into history that a node takes at once for the watchers of one keyspace.
 const HISTORY_LOOKS_MAX: usize = 4;
@@ -47,16 +62,31 @@ pub struct Feed {
 struct Shared {
     hub: Arc<Hub>,
     book: Book,
+    /// Written by who notes the time of leases in the log, read by who clears such notes.
+    notes: RwLock<()>,
     sweep_is_due: AtomicBool,
     sweep_wake: Notify,
+    position: Mutex<Position>,
+    /// The store has become full.
+    full: Notify,
 }
 
 impl Shared {
-    fn set_sweep_is_due(&self, is_due: bool) {
+    fn position(&self) -> Position {
+        *self.position.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_position(&self, position: Position) {
+        let is_due = position.sweep_is_due;
         let was_due = self.sweep_is_due.swap(is_due, Ordering::AcqRel);
         if is_due && !was_due {
             self.sweep_wake.notify_one();
         }
+        let mut current = self.position.lock().unwrap_or_else(PoisonError::into_inner);
+        if position.is_full && !current.is_full {
+            self.full.notify_one();
+        }
+        *current = position;
     }
 }
 
@@ -70,12 +100,12 @@ impl Observer for Feed {
                 LeaseChange::Ended(id) => self.shared.book.ended(id),
             }
         }
-        self.shared.set_sweep_is_due(round.position.sweep_is_due);
+        self.shared.set_position(round.position);
         self.shared.hub.publish(round.revisions, round.position.compacted);
     }
 
     fn restored(&mut self, position: Position) {
-        self.shared.set_sweep_is_due(position.sweep_is_due);
+        self.shared.set_position(position);
         self.shared.hub.restore(position.revision, position.compacted);
     }
 }
@@ -92,6 +122,7 @@ struct Inner {
     peers: Peers,
     shared: Arc<Shared>,
     ranges: Arc<Semaphore>,
+    large_ranges: Arc<Semaphore>,
     history_looks: Arc<Semaphore>,
     tasks: Vec<AbortHandle>,
 }
@@ -106,17 +137,20 @@ impl LocalKv {
     /// Serves the keyspace of `group`, whose state machine is a [`KvStore`](crate::KvStore) made
     /// with the same `feed`. `peers` reaches the group's leader where only it can answer. Must be
     /// called in a tokio runtime.
-    pub fn start(group: Group, feed: Feed, peers: Peers) -> Self {
+    pub fn start(group: Group, feed: Feed, peers: Peers, options: KvOptions) -> Self {
         let shared = feed.shared;
-        let lessor = tokio::spawn(lessor::run(group.clone(), shared.clone()));
+        let note_interval = options.lease_checkpoint_interval;
+        let lessor = tokio::spawn(lessor::run(group.clone(), shared.clone(), note_interval));
         let sweeper = tokio::spawn(sweeper::run(group.clone(), shared.clone()));
-        let tasks = vec![lessor.abort_handle(), sweeper.abort_handle()];
+        let upkeep = tokio::spawn(upkeep::run(group.clone(), shared.clone(), options));
+        let tasks = [&lessor, &sweeper, &upkeep].map(JoinHandle::abort_handle).into();
         let inner = Inner {
             leadership: group.leadership(),
             group,
             peers,
             shared,
             ranges: Arc::new(Semaphore::new(RANGES_MAX)),
+            large_ranges: Arc::new(Semaphore::new(LARGE_RANGES_MAX)),
             history_looks: Arc::new(Semaphore::new(HISTORY_LOOKS_MAX)),
             tasks,
         };
@@ -132,6 +166,12 @@ impl LocalKv {
 /// Where the store stands, as this replica knows it.
 fn header(group: &Group, revision: Revision) -> Header {
     Header { revision, raft_term: group.leadership().borrow().term }
+}
+
+/// Has the store do what the leader finds to be done.
+async fn propose(group: &Group, command: Command) -> Result<Answer, KvError> {
+    let answer = group.propose(command.encode(), None, REQUEST_TIMEOUT).await;
+    decode_outcome(&answer.map_err(from_propose)?)
 }
 
 /// Runs what may read much from the table where it stops nobody.

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 use super::error_of_call;
 use super::methods::{
     At, Compact, DeleteRange, Import, LeaseGrant, LeaseKeepAlive, LeaseRevoke, LeaseTimeToLive,
-    Leases, Once, Poll, Put, Range, RangePage, Txn,
+    Leases, Once, Poll, Put, Range, RangePage, Status, Txn,
 };
 use super::session::Session;
 use super::watcher::PollWatcher;
@@ -23,7 +23,7 @@ use crate::{
     ImportStep, Kv, KvError, LeaseGrantRequest, LeaseGrantResponse, LeaseId,
     LeaseKeepAliveResponse, LeaseRevokeResponse, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse,
     LeasesResponse, PutRequest, PutResponse, RangeRequest, RangeResponse, SortOrder, SortTarget,
-    TxnRequest, TxnResponse, WatchBatch, WatchPoll, WatchRequest, Watcher,
+    StatusResponse, TxnRequest, TxnResponse, WatchBatch, WatchPoll, WatchRequest, Watcher,
 };
 
 /// Rest after every address has failed, doubled each round up to [`RETRY_MAX`].
@@ -185,6 +185,10 @@ impl Kv for RemoteKv {
 
     async fn compact(&self, request: CompactRequest) -> Result<CompactResponse, KvError> {
         self.once::<Compact, _>(request).await
+    }
+
+    async fn status(&self) -> Result<StatusResponse, KvError> {
+        self.call::<Status>(&self.at(())).await
     }
 
     async fn lease_grant(&self, request: LeaseGrantRequest) -> Result<LeaseGrantResponse, KvError> {

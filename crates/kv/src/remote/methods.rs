@@ -11,8 +11,8 @@ use crate::{
     CompactRequest, CompactResponse, DeleteRangeRequest, DeleteRangeResponse, ImportResponse,
     ImportStep, LeaseGrantRequest, LeaseGrantResponse, LeaseId, LeaseKeepAliveResponse,
     LeaseRevokeResponse, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, LeasesResponse,
-    PutRequest, PutResponse, RangeRequest, RangeResponse, TxnRequest, TxnResponse, WatchBatch,
-    WatchPoll,
+    PutRequest, PutResponse, RangeRequest, RangeResponse, StatusResponse, TxnRequest, TxnResponse,
+    WatchBatch, WatchPoll,
 };
 
 /// A request to one keyspace.
@@ -81,6 +81,8 @@ methods! {
     75 KeepAliveHere "kv.lease_keep_alive_here" At<LeaseId> => LeaseKeepAliveResponse;
     /// What the book of the node that is asked says about a lease; it must lead.
     76 LeftHere "kv.lease_left_here" At<LeaseId> => Option<Duration>;
+    /// Tells how the store stands, as the replica of the node that is asked knows it.
+    77 Status "kv.status" At<()> => StatusResponse;
     /// Takes a step of an import.
     90 Import "kv.import" Once<ImportStep> => ImportResponse;
 }

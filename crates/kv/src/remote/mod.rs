@@ -24,7 +24,7 @@ fn to_remote(error: KvError) -> RemoteError {
         | KvError::ImportRefused { .. } => RemoteCode::Conflict,
         KvError::TimedOut { .. } => RemoteCode::DeadlineExceeded,
         KvError::Unavailable { .. } => RemoteCode::Unavailable,
-        KvError::Overloaded { .. } => RemoteCode::Overloaded,
+        KvError::Overloaded { .. } | KvError::NoSpace { .. } => RemoteCode::Overloaded,
         KvError::Internal { .. } => RemoteCode::Internal,
         _ => RemoteCode::Invalid,
     };

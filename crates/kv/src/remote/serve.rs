@@ -9,7 +9,7 @@ use onefold_types::GroupId;
 
 use super::methods::{
     At, Compact, DeleteRange, Import, KeepAliveHere, LeaseGrant, LeaseKeepAlive, LeaseRevoke,
-    LeaseTimeToLive, Leases, LeftHere, Once, Poll, Put, Range, RangePage, Txn,
+    LeaseTimeToLive, Leases, LeftHere, Once, Poll, Put, Range, RangePage, Status, Txn,
 };
 use super::to_remote;
 use crate::limits::ANSWER_BYTES_MAX;
@@ -55,6 +55,7 @@ pub fn register(keyspaces: &[LocalKv], router: &mut Router) {
     on::<LeaseTimeToLive, _, _, _>(router, &keyspaces, |kv, At { request, .. }| async move {
         kv.lease_time_to_live(request).await
     });
+    on::<Status, _, _, _>(router, &keyspaces, |kv, _| async move { kv.status().await });
     on::<Leases, _, _, _>(router, &keyspaces, |kv, _| async move { kv.leases().await });
     on::<Poll, _, _, _>(router, &keyspaces, |kv, At { request, .. }| async move {
         kv.watch_poll(request).await

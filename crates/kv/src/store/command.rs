@@ -44,6 +44,34 @@ pub(crate) enum Command {
     Lead(Term),
     /// Takes a step of an import.
     Import(ImportStep),
+    /// Bounds the room that the store takes, in bytes; 0 takes the bound away.
+    SetQuota {
+        /// The bound.
+        quota_bytes: u64,
+    },
+    /// Gives up the history that nobody wants to keep, by the time that the log has.
+    Retain(Retention),
+    /// Notes the time that leases have left, as the leader of this term found.
+    LeaseCheckpoint {
+        /// The term.
+        term: Term,
+        /// Leases and seconds; 0 for all of a lease's time.
+        left: Vec<(LeaseId, i64)>,
+    },
+}
+
+/// Which history is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Retention {
+    /// What was current at some moment of the last so many milliseconds, and the newest revisions.
+    Age {
+        /// Milliseconds.
+        millis: u64,
+        /// How many of the newest revisions.
+        revisions_min: u64,
+    },
+    /// So many of the newest revisions.
+    Revisions(u64),
 }
 
 /// The answer to a command, variant by variant.
@@ -65,6 +93,9 @@ pub(crate) enum Answer {
     },
     Lead,
     Import(ImportResponse),
+    SetQuota,
+    Retain,
+    LeaseCheckpoint,
 }
 
 /// What the proposer gets.

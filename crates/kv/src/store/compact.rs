@@ -9,7 +9,7 @@ use onefold_types::Revision;
 
 use super::keys::{self, EventId};
 use super::state::State;
-use super::stored::{damaged, decode_logged};
+use super::stored::{self, Logged, damaged, decode_logged};
 use crate::KvError;
 
 /// Makes the history below `revision` unreadable.
@@ -49,11 +49,18 @@ pub(crate) fn sweep(
     for (id, logged) in &events {
         if let Some(previous) = logged.previous {
             table.delete(keys::old(&logged.key, previous));
+            state.usage.history_bytes -= u64::from(logged.previous_bytes);
         }
         if id.revision < target {
             table.delete(keys::event(*id));
+            state.usage.history_bytes -= stored::logged_bytes(&logged.key);
+        } else if logged.previous_bytes > 0 {
+            // The next sweep comes by again, and is not to count the version again.
+            let swept = Logged { previous_bytes: 0, ..logged.clone() };
+            table.put(keys::event(*id), stored::encode_logged(&swept));
         }
     }
+    state.usage.settle();
     if is_done {
         // The target's own events go with the next compaction.
         state.swept = target;

@@ -35,7 +35,10 @@ impl Export {
 
     /// All leases by id, with the seconds that each lives after a keep-alive.
     pub fn leases(&self) -> impl Iterator<Item = Result<(LeaseId, i64), KvError>> + '_ {
-        lease::scan(&self.view).map(|lease| lease.map_err(KvError::from))
+        lease::scan(&self.view).map(|lease| {
+            let (id, lease) = lease?;
+            Ok((id, lease.ttl_seconds))
+        })
     }
 
     /// What stood at the compacted revision and was written before it, in the order of keys.

@@ -64,6 +64,30 @@ pub(crate) fn read(view: &dyn View, state: &State, query: &Query) -> Result<Even
     Ok(Events { events, next: query.from.max(state.revision.next()) })
 }
 
+/// How many keys of a span the revisions from one to another created, and how many they deleted. All
+/// of them must be readable.
+pub(crate) fn changes(
+    view: &dyn View,
+    span: &KeySpan,
+    from: Revision,
+    until: Revision,
+) -> Result<(u64, u64), TableError> {
+    let from = keys::EventId { revision: from, sub: 0 };
+    let (mut created, mut deleted) = (0, 0);
+    for pair in view.scan(keys::events(from, until), Default::default()) {
+        let logged = decode_logged(pair?.1)?;
+        if !span.contains(&logged.key) {
+            continue;
+        }
+        match (logged.kind, logged.previous) {
+            (EventKind::Put, None) => created += 1,
+            (EventKind::Put, Some(_)) => {}
+            (EventKind::Delete, _) => deleted += 1,
+        }
+    }
+    Ok((created, deleted))
+}
+
 /// Bytes that an event holds.
 pub(crate) fn size(event: &Event) -> usize {
     let of = |kv: &KeyValue| kv.key.len() + kv.value.len() + size_of::<KeyValue>();

@@ -12,10 +12,13 @@ use serde::{Deserialize, Serialize};
 use super::error::StoreError;
 use super::keys::{self, EventId};
 use super::state::State;
+use super::stored::{Logged, StoredLease};
+use super::usage::{Usage, growth_of_put};
 use super::{check, lease, stored, versions};
 use crate::limits::{LEASE_TTL_SECONDS_MAX, LEASE_TTL_SECONDS_MIN};
 use crate::{
-    EventKind, ImportBegin, ImportId, ImportProgress, ImportRecord, KvError, LeaseId, PutRequest,
+    Event, EventKind, ImportBegin, ImportId, ImportProgress, ImportRecord, KvError, LeaseId,
+    PutRequest,
 };
 
 /// The largest revision that an import may end at: room for as many to come.
@@ -69,6 +72,7 @@ impl Import {
     pub(crate) fn leases(
         &mut self,
         table: &mut Overlay<'_>,
+        usage: &mut Usage,
         id: &ImportId,
         after: u64,
         leases: &[(LeaseId, i64)],
@@ -82,24 +86,32 @@ impl Import {
                 return Err(refused("it has a lease that cannot exist; use another copy"));
             }
             let ttl_seconds = (*ttl_seconds).max(LEASE_TTL_SECONDS_MIN);
-            table.put(keys::lease(*lease), stored::encode_lease(ttl_seconds));
+            let stored = stored::encode_lease(StoredLease { ttl_seconds, left_seconds: 0 });
+            if lease::ttl_seconds(table, *lease)?.is_none() {
+                usage.live_bytes += stored::lease_bytes();
+            }
+            table.put(keys::lease(*lease), stored);
         }
         self.progress.leases += leases.len() as u64;
         Ok(())
     }
 
-    /// Writes records.
+    /// Writes records. Answers the keys that they create and delete.
     pub(crate) fn records(
         &mut self,
         table: &mut Overlay<'_>,
+        usage: &mut Usage,
         id: &ImportId,
         after: u64,
         records: &[ImportRecord],
-    ) -> Result<(), StoreError> {
+    ) -> Result<Vec<Event>, StoreError> {
         self.expect(id, after, self.progress.records)?;
-        records.iter().try_for_each(|record| self.record(table, record))?;
+        let mut events = Vec::new();
+        for record in records {
+            events.extend(self.record(table, usage, record)?);
+        }
         self.progress.records += records.len() as u64;
-        Ok(())
+        Ok(events)
     }
 
     /// Ends the import: the state that the store has from now on.
@@ -143,7 +155,13 @@ impl Import {
         Ok(())
     }
 
-    fn record(&mut self, table: &mut Overlay<'_>, record: &ImportRecord) -> Result<(), StoreError> {
+    /// Writes a record. Answers what it did to its key, if anything.
+    fn record(
+        &mut self,
+        table: &mut Overlay<'_>,
+        usage: &mut Usage,
+        record: &ImportRecord,
+    ) -> Result<Option<Event>, StoreError> {
         let (kv, at) = (&record.kv, (record.kv.mod_revision, record.sub));
         check::put(&PutRequest::new(kv.key.clone(), Bytes::new()))?;
         if at.0 == Revision::ZERO || (at <= self.last && self.progress_has_last()) {
@@ -171,14 +189,31 @@ impl Import {
                 table.put(keys::lease_key(kv.lease, &kv.key), Bytes::new());
             }
         }
+        let kind = if record.is_deletion { EventKind::Delete } else { EventKind::Put };
         if at.0 >= self.begin.compacted {
-            let kind = if record.is_deletion { EventKind::Delete } else { EventKind::Put };
-            let previous = previous.filter(|_| !is_past).map(|kv| kv.mod_revision);
-            let logged = stored::encode_logged(kind, previous, &kv.key);
-            table.put(keys::event(EventId { revision: at.0, sub: at.1 }), logged);
+            let previous = previous.as_ref().filter(|_| !is_past);
+            let logged = Logged {
+                kind,
+                previous: previous.map(|kv| kv.mod_revision),
+                previous_bytes: previous.map_or(0, stored::old_bytes_of_event),
+                key: kv.key.clone(),
+            };
+            table.put(
+                keys::event(EventId { revision: at.0, sub: at.1 }),
+                stored::encode_logged(&logged),
+            );
+            usage.history_bytes += stored::logged_bytes(&kv.key);
         }
         self.last = at;
-        Ok(())
+        if record.is_deletion && previous.is_none() {
+            return Ok(None);
+        }
+        let event = Event { kind, kv: kv.clone(), prev_kv: previous };
+        usage.count_live(&event);
+        if let Some(previous) = event.prev_kv.as_ref().filter(|_| !is_past) {
+            usage.history_bytes += stored::old_bytes(previous);
+        }
+        Ok(Some(event))
     }
 
     /// Whether there was a record already; the first one may have any place.
@@ -198,6 +233,11 @@ fn follows(record: &ImportRecord, previous: Option<&crate::KeyValue>) -> bool {
         }
         None => kv.create_revision == kv.mod_revision && kv.version == 1,
     }
+}
+
+/// Bytes that a record adds at most, give or take those of a key.
+pub(crate) fn growth(record: &ImportRecord) -> u64 {
+    growth_of_put(&record.kv.key, &record.kv.value)
 }
 
 /// An import's own fault.

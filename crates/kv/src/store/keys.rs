@@ -7,6 +7,8 @@
 //! h <rev> <sub>              event log: what each operation of a revision did
 //! l <lease>                  a lease
 //! k <lease> <key>            a key attached to a lease
+//! n <key>                    how many keys there are from this one on, up to the next such record
+//! t                          when the store was at which revision
 //! ```
 //!
 //! Numbers are big-endian, so that the table's order is theirs. Escaping lets a key stand in front
@@ -24,14 +26,25 @@ use crate::{KeySpan, LeaseId};
 /// The key of the store's state.
 pub(crate) const STATE: &[u8] = b"s";
 
+/// The key of the samples of time.
+pub(crate) const SAMPLES: &[u8] = b"t";
+
 const CURRENT: u8 = b'c';
 const OLD: u8 = b'o';
 const EVENT: u8 = b'h';
 const LEASE: u8 = b'l';
 const LEASE_KEY: u8 = b'k';
+const BLOCK: u8 = b'n';
+
+/// Bytes of the key of a current version, beside the user's key.
+pub(crate) const CURRENT_BYTES: usize = 1;
+/// Bytes of the key of an event.
+pub(crate) const EVENT_BYTES: usize = 13;
+/// Bytes of the key of a lease, and of that of an attached key beside the user's key.
+pub(crate) const LEASE_BYTES: usize = 9;
 
 /// What an import writes, but for the store's state.
-pub(crate) const KINDS_IMPORTED: [u8; 5] = [CURRENT, OLD, EVENT, LEASE, LEASE_KEY];
+pub(crate) const KINDS_IMPORTED: [u8; 6] = [CURRENT, OLD, EVENT, LEASE, LEASE_KEY, BLOCK];
 
 const ESCAPED_ZERO: [u8; 2] = [0, 0xff];
 const ESCAPED_END: [u8; 2] = [0, 0];
@@ -53,13 +66,12 @@ pub(crate) fn current(key: &[u8]) -> Bytes {
 /// The current versions of a span of keys.
 pub(crate) fn current_range(span: &KeySpan) -> KeyRange {
     let range = span.to_range();
-    KeyRange {
-        start: range.start.map(|key| current(&key)),
-        end: match range.end {
-            Bound::Unbounded => Bound::Excluded(Bytes::from_static(&[CURRENT + 1])),
-            bound => bound.map(|key| current(&key)),
-        },
-    }
+    current_range_of(range.start, range.end)
+}
+
+/// The current versions of the keys between two bounds.
+pub(crate) fn current_range_of(start: Bound<Bytes>, end: Bound<Bytes>) -> KeyRange {
+    tagged_range(CURRENT, start, end)
 }
 
 /// The user's key in a key made by [`current`].
@@ -72,6 +84,12 @@ pub(crate) fn old(key: &[u8], revision: Revision) -> Bytes {
     let mut stored = escaped(key);
     stored.put_u64(!revision.get());
     stored.freeze()
+}
+
+/// Bytes of a key made by [`old`].
+pub(crate) fn old_bytes(key: &[u8]) -> usize {
+    let zeros = key.iter().filter(|byte| **byte == 0).count();
+    1 + key.len() + zeros + ESCAPED_END.len() + size_of::<Revision>()
 }
 
 /// The superseded versions of a key that `newest` or an earlier revision wrote, newest first.
@@ -131,7 +149,7 @@ pub(crate) fn after_escaped(escaped: &[u8]) -> Bound<Bytes> {
 
 /// An event.
 pub(crate) fn event(id: EventId) -> Bytes {
-    let mut stored = BytesMut::with_capacity(13);
+    let mut stored = BytesMut::with_capacity(EVENT_BYTES);
     stored.put_u8(EVENT);
     stored.put_u64(id.revision.get());
     stored.put_u32(id.sub);
@@ -171,7 +189,7 @@ pub(crate) fn lease_id(stored: &[u8]) -> Option<LeaseId> {
 
 /// The mark that `key` is attached to a lease.
 pub(crate) fn lease_key(id: LeaseId, key: &[u8]) -> Bytes {
-    let mut stored = BytesMut::with_capacity(9 + key.len());
+    let mut stored = BytesMut::with_capacity(LEASE_BYTES + key.len());
     stored.put_u8(LEASE_KEY);
     stored.put_slice(&lease_bytes(id));
     stored.put_slice(key);
@@ -185,7 +203,22 @@ pub(crate) fn lease_keys(id: LeaseId) -> KeyRange {
 
 /// The user's key in a key made by [`lease_key`].
 pub(crate) fn attached_key(stored: &Bytes) -> Bytes {
-    stored.slice(9..)
+    stored.slice(LEASE_BYTES..)
+}
+
+/// The block of keys that begins with this key.
+pub(crate) fn block(first: &[u8]) -> Bytes {
+    tagged(BLOCK, first)
+}
+
+/// The blocks whose first keys lie between two bounds.
+pub(crate) fn blocks(start: Bound<Bytes>, end: Bound<Bytes>) -> KeyRange {
+    tagged_range(BLOCK, start, end)
+}
+
+/// The first key of a block, from its record's key.
+pub(crate) fn block_first(stored: &Bytes) -> Bytes {
+    stored.slice(1..)
 }
 
 fn lease_bytes(id: LeaseId) -> [u8; 8] {
@@ -197,6 +230,19 @@ fn tagged(tag: u8, rest: &[u8]) -> Bytes {
     stored.put_u8(tag);
     stored.put_slice(rest);
     stored.freeze()
+}
+
+fn tagged_range(tag: u8, start: Bound<Bytes>, end: Bound<Bytes>) -> KeyRange {
+    KeyRange {
+        start: match start {
+            Bound::Unbounded => Bound::Included(tagged(tag, &[])),
+            bound => bound.map(|key| tagged(tag, &key)),
+        },
+        end: match end {
+            Bound::Unbounded => Bound::Excluded(Bytes::copy_from_slice(&[tag + 1])),
+            bound => bound.map(|key| tagged(tag, &key)),
+        },
+    }
 }
 
 /// `o`, the escaped key and its end; with room for a revision.
@@ -240,6 +286,7 @@ mod tests {
             let stored = old(&key, Revision(revision));
             let (escaped, found) = split_old(&stored).expect("made by old()");
             prop_assert_eq!(found, Revision(revision));
+            prop_assert_eq!(old_bytes(&key), stored.len());
             prop_assert_eq!(unescaped(&escaped).expect("made by old()"), key);
         }
 

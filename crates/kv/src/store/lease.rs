@@ -7,7 +7,7 @@ use onefold_table::{Overlay, TableError, View};
 use super::error::StoreError;
 use super::keys;
 use super::state::State;
-use super::stored;
+use super::stored::{self, StoredLease};
 use crate::limits::{LEASE_TTL_SECONDS_MAX, LEASE_TTL_SECONDS_MIN};
 use crate::{Header, KvError, LeaseGrantRequest, LeaseGrantResponse, LeaseId};
 
@@ -25,25 +25,46 @@ pub(crate) fn grant(
         return Err(KvError::LeaseExists { id }.into());
     }
     let ttl_seconds = request.ttl_seconds.max(LEASE_TTL_SECONDS_MIN);
-    table.put(keys::lease(id), stored::encode_lease(ttl_seconds));
+    let lease = StoredLease { ttl_seconds, left_seconds: 0 };
+    table.put(keys::lease(id), stored::encode_lease(lease));
+    state.usage.live_bytes += stored::lease_bytes();
     let header = Header { revision: state.revision, ..Header::default() };
     Ok(LeaseGrantResponse { header, id, ttl_seconds })
 }
 
 /// The granted time of a lease in seconds, if there is such a lease.
 pub(crate) fn ttl_seconds(view: &dyn View, id: LeaseId) -> Result<Option<i64>, TableError> {
+    Ok(find(view, id)?.map(|lease| lease.ttl_seconds))
+}
+
+fn find(view: &dyn View, id: LeaseId) -> Result<Option<StoredLease>, TableError> {
     view.get(&keys::lease(id))?.map(|stored| stored::decode_lease(&stored)).transpose()
 }
 
-/// All leases with their granted times in seconds, by id.
-pub(crate) fn all(view: &dyn View) -> Result<Vec<(LeaseId, i64)>, TableError> {
+/// Notes the time that leases have left, so that the next leader does not give them all of it again. A
+/// lease that is gone meanwhile stays gone.
+pub(crate) fn checkpoint(
+    table: &mut Overlay<'_>,
+    left: &[(LeaseId, i64)],
+) -> Result<(), TableError> {
+    for &(id, left_seconds) in left {
+        if let Some(lease) = find(table, id)? {
+            let left_seconds = left_seconds.clamp(0, lease.ttl_seconds);
+            table.put(keys::lease(id), stored::encode_lease(StoredLease { left_seconds, ..lease }));
+        }
+    }
+    Ok(())
+}
+
+/// All leases, by id.
+pub(crate) fn all(view: &dyn View) -> Result<Vec<(LeaseId, StoredLease)>, TableError> {
     scan(view).collect()
 }
 
 /// The same, one after the other.
 pub(crate) fn scan(
     view: &dyn View,
-) -> impl Iterator<Item = Result<(LeaseId, i64), TableError>> + '_ {
+) -> impl Iterator<Item = Result<(LeaseId, StoredLease), TableError>> + '_ {
     view.scan(keys::leases(), Default::default()).map(|pair| {
         let (key, stored) = pair?;
         let id = keys::lease_id(&key).ok_or_else(|| stored::damaged("a lease's id"))?;

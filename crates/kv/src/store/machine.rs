@@ -5,15 +5,18 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use onefold_replica::{Apply, StateMachine};
 use onefold_table::{Batch, Overlay, SpaceView, TableError, View};
-use onefold_types::{LogIndex, Revision, Term};
+use onefold_types::{LogIndex, Revision, Term, Timestamp};
 
 use super::command::{Answer, Command, Outcome, encode_outcome};
+use super::counts::Blocks;
 use super::error::{StoreError, split};
 use super::import::Import;
 use super::state::State;
+use super::stored::{self, StoredLease};
 use super::txn::{self, Plan};
+use super::usage::{Usage, growth_of_put};
 use super::writer::Writer;
-use super::{check, compact, import, keys, lease};
+use super::{check, compact, import, keys, lease, retention};
 use crate::{
     CompactResponse, DeleteRangeRequest, Event, Feed, Header, ImportResponse, ImportStep, KvError,
     LeaseId, LeaseRevokeResponse, PutRequest, TxnRequest, TxnResponse,
@@ -50,6 +53,10 @@ pub(crate) struct Position {
     pub(crate) compacted: Revision,
     /// Whether compacted history waits to be removed.
     pub(crate) sweep_is_due: bool,
+    /// The bound on the store's room in bytes; 0 for none.
+    pub(crate) quota_bytes: u64,
+    /// Whether growth is refused.
+    pub(crate) is_full: bool,
 }
 
 /// What a round of commands changed, once readers can see it.
@@ -77,6 +84,7 @@ pub struct KvStore {
     state: State,
     /// The import that fills the store; until its end nothing else is done.
     import: Option<Import>,
+    blocks: Blocks,
     /// What the commands since the last commit changed.
     round: Round,
     /// Where the store stood when an import ended since the last commit.
@@ -94,14 +102,22 @@ impl KvStore {
         Self {
             observer,
             state: State::default(),
+            blocks: Blocks::default(),
             import: None,
             round: Round::default(),
             imported: None,
         }
     }
 
-    fn run(&mut self, table: &mut Overlay<'_>, command: Command) -> Result<Answer, StoreError> {
-        if self.import.is_some() && !matches!(command, Command::Import(_) | Command::Lead(_)) {
+    fn run(
+        &mut self,
+        table: &mut Overlay<'_>,
+        time: Timestamp,
+        command: Command,
+    ) -> Result<Answer, StoreError> {
+        let goes_on_during_import =
+            matches!(command, Command::Import(_) | Command::Lead(_) | Command::SetQuota { .. });
+        if self.import.is_some() && !goes_on_during_import {
             return Err(KvError::Importing.into());
         }
         match command {
@@ -119,6 +135,7 @@ impl KvStore {
                 Ok(Answer::Sweep { due: self.state.sweep_is_due() })
             }
             Command::LeaseGrant(request) => {
+                self.admit(table, stored::lease_bytes())?;
                 let response = lease::grant(table, &mut self.state, request)?;
                 self.save(table);
                 let (id, ttl_seconds) = (response.id, response.ttl_seconds);
@@ -145,12 +162,33 @@ impl KvStore {
                 Ok(Answer::Lead)
             }
             Command::Import(step) => self.import(table, &step),
+            Command::SetQuota { quota_bytes } => {
+                self.state.usage.quota_bytes = quota_bytes;
+                self.state.usage.settle();
+                self.save(table);
+                Ok(Answer::SetQuota)
+            }
+            Command::Retain(wanted) => {
+                retention::retain(table, &mut self.state, wanted, time)?;
+                self.save(table);
+                Ok(Answer::Retain)
+            }
+            Command::LeaseCheckpoint { term, left } => {
+                if term == self.state.lessor_term {
+                    lease::checkpoint(table, &left)?;
+                }
+                Ok(Answer::LeaseCheckpoint)
+            }
         }
     }
 
     /// Takes a step of an import, all of it or nothing.
     fn import(&mut self, table: &mut Overlay<'_>, step: &ImportStep) -> Result<Answer, StoreError> {
+        if let (ImportStep::Records { records, .. }, Some(_)) = (step, &self.import) {
+            self.admit(table, records.iter().map(import::growth).sum())?;
+        }
         let mut import = self.import.clone();
+        let mut usage = self.state.usage;
         let mut scratch = Overlay::new(&*table);
         let stage = &mut scratch;
         let begun = || import::refused("it has not begun here, or has ended");
@@ -160,22 +198,28 @@ impl KvStore {
             }
             (ImportStep::Begin(begin), Some(import)) => import.resume(begin)?,
             (ImportStep::Leases { id, after, leases }, Some(import)) => {
-                import.leases(stage, id, *after, leases)?;
+                import.leases(stage, &mut usage, id, *after, leases)?;
+                self.state.usage = usage;
             }
             (ImportStep::Records { id, after, records }, Some(import)) => {
-                import.records(stage, id, *after, records)?;
+                let events = import.records(stage, &mut usage, id, *after, records)?;
+                self.blocks.count(stage, &events)?;
+                self.state.usage = usage;
             }
             (ImportStep::End { id, expected }, Some(running)) => {
                 self.state = running.end(&self.state, id, expected)?;
                 self.imported = Some(self.position());
                 for lease in lease::scan(stage) {
-                    let (id, ttl_seconds) = lease?;
+                    let (id, StoredLease { ttl_seconds, .. }) = lease?;
                     self.round.leases.push(LeaseChange::Granted { id, ttl_seconds });
                 }
                 import = None;
             }
             (ImportStep::Abort { entries_max }, Some(running)) => {
+                self.blocks.clear();
                 if running.abort(stage, *entries_max)? {
+                    let quota_bytes = usage.quota_bytes;
+                    self.state.usage = Usage { quota_bytes, ..Usage::default() };
                     import = None;
                 }
             }
@@ -194,10 +238,11 @@ impl KvStore {
     fn put(&mut self, table: &mut Overlay<'_>, request: &PutRequest) -> Result<Answer, StoreError> {
         check::put(request)?;
         txn::check_put(table, request)?;
+        self.admit(table, growth_of_put(&request.key, &request.value))?;
         let mut writer = Writer::new(table, &self.state);
         let response = writer.put(request)?;
         let events = writer.into_events();
-        self.commit(table, events);
+        self.commit(table, events)?;
         Ok(Answer::Put(response))
     }
 
@@ -215,6 +260,10 @@ impl KvStore {
         check::txn(request)?;
         let plan = Plan::new(table, request)?;
         txn::check(table, &self.state, request, &plan)?;
+        let growth_bytes = txn::growth(request, &plan);
+        if growth_bytes > 0 {
+            self.admit(table, growth_bytes)?;
+        }
         let response = self.whole(table, |writer| txn::run(writer, request, &plan))?;
         Ok(Answer::Txn(response))
     }
@@ -223,7 +272,10 @@ impl KvStore {
         let mut writer = Writer::new(table, &self.state);
         writer.revoke(id)?;
         let events = writer.into_events();
-        self.commit(table, events);
+        self.state.usage.live_bytes -= stored::lease_bytes();
+        self.state.usage.settle();
+        self.save(table);
+        self.commit(table, events)?;
         self.round.leases.push(LeaseChange::Ended(id));
         Ok(())
     }
@@ -246,18 +298,32 @@ impl KvStore {
         let events = writer.into_events();
         let changes = scratch.into_batch(&[]);
         apply_changes(changes, table);
-        self.commit(table, events);
+        self.commit(table, events)?;
         Ok(response)
     }
 
-    /// Makes the revision that these events are, if there are any.
-    fn commit(&mut self, table: &mut Overlay<'_>, events: Vec<Event>) {
-        if events.is_empty() {
-            return;
+    /// Lets the store grow by so much, or refuses it and remembers that.
+    fn admit(&mut self, table: &mut Overlay<'_>, growth_bytes: u64) -> Result<(), StoreError> {
+        let before = self.state.usage.is_full;
+        let admitted = self.state.usage.admit(growth_bytes);
+        if self.state.usage.is_full != before {
+            self.save(table);
         }
+        Ok(admitted?)
+    }
+
+    /// Makes the revision that these events are, if there are any.
+    fn commit(&mut self, table: &mut Overlay<'_>, events: Vec<Event>) -> Result<(), TableError> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        self.blocks.count(table, &events)?;
+        events.iter().for_each(|event| self.state.usage.count(event));
+        self.state.usage.settle();
         self.state.revision = self.state.revision.next();
         self.save(table);
         self.round.revisions.push(RevisionEvents { revision: self.state.revision, events });
+        Ok(())
     }
 
     fn save(&self, table: &mut Overlay<'_>) {
@@ -269,6 +335,8 @@ impl KvStore {
             revision: self.state.revision,
             compacted: self.state.compacted,
             sweep_is_due: self.state.sweep_is_due(),
+            quota_bytes: self.state.usage.quota_bytes,
+            is_full: self.state.usage.is_full,
         }
     }
 
@@ -284,7 +352,7 @@ impl StateMachine for KvStore {
             file: PathBuf::from("of the key-value store"),
             reason: format!("log entry {}: {reason}", context.index),
         })?;
-        let outcome: Outcome = split(self.run(context.table, command))?;
+        let outcome: Outcome = split(self.run(context.table, context.time, command))?;
         Ok(encode_outcome(&outcome))
     }
 
@@ -300,6 +368,7 @@ impl StateMachine for KvStore {
     fn restored(&mut self, view: &SpaceView) -> Result<(), TableError> {
         (self.state, self.import) = State::read_with_import(view)?;
         self.imported = None;
+        self.blocks.clear();
         self.round = Round::default();
         self.observer.restored(self.position());
         Ok(())

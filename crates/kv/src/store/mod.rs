@@ -6,6 +6,7 @@
 pub(crate) mod check;
 pub(crate) mod command;
 mod compact;
+mod counts;
 pub(crate) mod error;
 mod export;
 pub(crate) mod history;
@@ -14,9 +15,11 @@ mod keys;
 pub(crate) mod lease;
 mod machine;
 pub(crate) mod range;
+mod retention;
 pub(crate) mod state;
-mod stored;
+pub(crate) mod stored;
 mod txn;
+pub(crate) mod usage;
 mod versions;
 mod writer;
 

@@ -1,14 +1,18 @@
 //! Reading a span: filters, sorting, limit, counting.
+//!
+//! Etcd answers how many keys a span has with every range, and with a limit of ten, too.
 
 use std::cmp::Ordering;
 
-use onefold_table::View;
+use onefold_table::{Order, View};
 use onefold_types::Revision;
 
 use super::error::StoreError;
 use super::state::State;
+use super::stored::damaged;
 use super::versions::{self, Versions};
-use crate::{Header, KeyValue, RangeRequest, RangeResponse, SortOrder, SortTarget};
+use super::{counts, history};
+use crate::{Header, KeySpan, KeyValue, RangeRequest, RangeResponse, SortOrder, SortTarget};
 
 /// Records beyond the limit that a sorted range holds before it sorts and cuts.
 const SORT_SLACK: usize = 1024;
@@ -21,7 +25,9 @@ pub(crate) struct Page {
     pub(crate) cut: bool,
 }
 
-/// Reads a range from a view of the whole store.
+/// Reads a range from a view of the whole store, in which nothing waits for its commit.
+///
+/// It reads no more records than it answers, but to sort them, or for a filter to find them.
 pub(crate) fn range(
     view: &dyn View,
     state: &State,
@@ -30,16 +36,35 @@ pub(crate) fn range(
 ) -> Result<Page, StoreError> {
     let at = state.readable(request.revision)?;
     let span = request.span();
-    let versions = if at == state.revision {
-        versions::currents(view, &span)
+    let header = Header { revision: state.revision, ..Header::default() };
+    let mut collector = Collector::new(request, bytes_max);
+    let is_present = at == state.revision;
+    let versions = if request.count_only {
+        versions::none()
+    } else if is_present && is_by_key_descending(request) {
+        collector.sorted = false;
+        versions::currents(view, &span, Order::Descending)
+    } else if is_present {
+        versions::currents(view, &span, Order::Ascending)
     } else {
         versions::at(view, &span, at)
     };
-    let header = Header { revision: state.revision, ..Header::default() };
-    collect(versions, request, header, bytes_max)
+    for kv in versions {
+        collector.add(kv?);
+        if collector.is_satisfied() {
+            break;
+        }
+    }
+    // A range that read everything has counted on the way.
+    let count = if request.count_only || collector.is_satisfied() {
+        count_at(view, state, &span, at)?
+    } else {
+        collector.count
+    };
+    Ok(collector.finish(header, count))
 }
 
-/// Makes the answer out of the span's records in key order.
+/// Makes the answer out of all of the span's records in key order.
 pub(crate) fn collect(
     versions: Versions<'_>,
     request: &RangeRequest,
@@ -50,7 +75,38 @@ pub(crate) fn collect(
     for kv in versions {
         collector.add(kv?);
     }
-    Ok(collector.finish(header))
+    let count = collector.count;
+    Ok(collector.finish(header, count))
+}
+
+/// How many keys a span had at a readable revision: from how many it has, and what was created and
+/// deleted since; or by reading it where that is less.
+fn count_at(
+    view: &dyn View,
+    state: &State,
+    span: &KeySpan,
+    at: Revision,
+) -> Result<u64, StoreError> {
+    if matches!(span, KeySpan::One(_)) && at < state.revision {
+        return read_count(view, span, at);
+    }
+    let now = counts::count(view, span)?;
+    let since = state.revision.get() - at.get();
+    if since > now {
+        return read_count(view, span, at);
+    }
+    let (created, deleted) = history::changes(view, span, at.next(), state.revision)?;
+    let count = (now + deleted).checked_sub(created);
+    Ok(count.ok_or_else(|| damaged("a count of keys"))?)
+}
+
+fn read_count(view: &dyn View, span: &KeySpan, at: Revision) -> Result<u64, StoreError> {
+    let mut count = 0;
+    for kv in versions::at(view, span, at) {
+        kv?;
+        count += 1;
+    }
+    Ok(count)
 }
 
 struct Collector<'a> {
@@ -130,6 +186,13 @@ impl<'a> Collector<'a> {
         }
     }
 
+    /// Whether no further record can change the answer but for its count.
+    fn is_satisfied(&self) -> bool {
+        // Without a filter the count says whether there are more.
+        let is_cut = self.cut && (self.limit == usize::MAX || !has_filter(self.request));
+        !self.sorted && (is_cut || self.matched > self.limit as u64)
+    }
+
     fn keep_best(&mut self) {
         self.sort();
         self.kvs.truncate(self.keep);
@@ -144,7 +207,7 @@ impl<'a> Collector<'a> {
         }
     }
 
-    fn finish(mut self, header: Header) -> Page {
+    fn finish(mut self, header: Header, count: u64) -> Page {
         if self.sorted {
             self.sort();
         }
@@ -152,10 +215,16 @@ impl<'a> Collector<'a> {
         if self.request.keys_only {
             self.kvs.iter_mut().for_each(|kv| kv.value.clear());
         }
-        let more = !self.request.count_only && self.matched > self.limit as u64;
-        let response = RangeResponse { header, kvs: self.kvs, more, count: self.count };
+        let matched = if has_filter(self.request) { self.matched } else { count };
+        let more = !self.request.count_only && matched > self.limit as u64;
+        let response = RangeResponse { header, kvs: self.kvs, more, count };
         Page { response, cut: self.cut }
     }
+}
+
+/// Whether the table's own order, backwards, is the one that is asked for.
+fn is_by_key_descending(request: &RangeRequest) -> bool {
+    request.sort_target == SortTarget::Key && request.sort_order == SortOrder::Descend
 }
 
 fn size(kv: &KeyValue) -> usize {

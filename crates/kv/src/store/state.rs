@@ -8,13 +8,14 @@ use super::error::StoreError;
 use super::import::Import;
 use super::keys::{self, EventId};
 use super::stored::damaged;
+use super::usage::Usage;
 use crate::KvError;
 
 /// The format of everything the store keeps in its table.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 3;
 
 /// The format of a store's state while it is filled by an import: the state, then the import.
-const FORMAT_IMPORTING: u8 = 2;
+const FORMAT_IMPORTING: u8 = 4;
 
 /// The revision of an empty store, as etcd counts.
 const REVISION_FIRST: Revision = Revision(1);
@@ -34,6 +35,8 @@ pub(crate) struct State {
     pub(crate) lessor_term: Term,
     /// Counts the lease ids that the store chose.
     pub(crate) leases_named: u64,
+    /// The room that the store takes.
+    pub(crate) usage: Usage,
 }
 
 impl Default for State {
@@ -45,6 +48,7 @@ impl Default for State {
             sweep_from: (Revision::ZERO, 0),
             lessor_term: Term::ZERO,
             leases_named: 0,
+            usage: Usage::default(),
         }
     }
 }
@@ -70,7 +74,11 @@ impl State {
             Some((&FORMAT_IMPORTING, record)) => {
                 postcard::from_bytes(record).map(|(state, import)| (state, Some(import)))
             }
-            _ => return Err(damaged("the store's state (perhaps a newer program's)")),
+            _ => {
+                return Err(damaged(
+                    "the store's state (perhaps that of another version of the program)",
+                ));
+            }
         };
         read.map_err(|_| damaged("the store's state"))
     }

@@ -6,12 +6,18 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use onefold_table::TableError;
 use onefold_types::Revision;
 
+use super::keys;
 use crate::{EventKind, KeyValue, LeaseId};
 
 /// Bytes in front of the value in the record of a current version.
 const CURRENT_HEAD_BYTES: usize = 32;
 /// Bytes in front of the value in the record of a superseded version.
 const OLD_HEAD_BYTES: usize = 32;
+
+/// Bytes in front of the key in the record of an event.
+const LOGGED_HEAD_BYTES: usize = 13;
+/// Bytes of a lease's record.
+const LEASE_BYTES: usize = 16;
 
 const PUT: u8 = 0;
 const DELETE: u8 = 1;
@@ -97,24 +103,27 @@ pub(crate) struct Logged {
     pub(crate) kind: EventKind,
     /// The revision that wrote the version before, if there was one.
     pub(crate) previous: Option<Revision>,
+    /// Bytes that the version before has in the history; 0 without one and once it is removed.
+    pub(crate) previous_bytes: u32,
     pub(crate) key: Bytes,
 }
 
-/// Kind, `previous` (0 for none), key.
-pub(crate) fn encode_logged(kind: EventKind, previous: Option<Revision>, key: &[u8]) -> Bytes {
-    let mut stored = BytesMut::with_capacity(9 + key.len());
-    stored.put_u8(match kind {
+/// Kind, `previous` (0 for none), `previous_bytes`, key.
+pub(crate) fn encode_logged(logged: &Logged) -> Bytes {
+    let mut stored = BytesMut::with_capacity(LOGGED_HEAD_BYTES + logged.key.len());
+    stored.put_u8(match logged.kind {
         EventKind::Put => PUT,
         EventKind::Delete => DELETE,
     });
-    stored.put_u64(previous.unwrap_or_default().get());
-    stored.put_slice(key);
+    stored.put_u64(logged.previous.unwrap_or_default().get());
+    stored.put_u32(logged.previous_bytes);
+    stored.put_slice(&logged.key);
     stored.freeze()
 }
 
 /// Reads what [`encode_logged`] wrote.
 pub(crate) fn decode_logged(mut stored: Bytes) -> Result<Logged, TableError> {
-    if stored.len() < 9 {
+    if stored.len() < LOGGED_HEAD_BYTES {
         return Err(damaged("an event"));
     }
     let kind = match stored.get_u8() {
@@ -123,15 +132,62 @@ pub(crate) fn decode_logged(mut stored: Bytes) -> Result<Logged, TableError> {
         _ => return Err(damaged("an event")),
     };
     let previous = Some(Revision(stored.get_u64())).filter(|revision| *revision != Revision::ZERO);
-    Ok(Logged { kind, previous, key: stored })
+    let previous_bytes = stored.get_u32();
+    Ok(Logged { kind, previous, previous_bytes, key: stored })
 }
 
-/// A lease's granted time to live in seconds.
-pub(crate) fn encode_lease(ttl_seconds: i64) -> Bytes {
-    Bytes::copy_from_slice(&ttl_seconds.to_be_bytes())
+/// A lease as the log knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StoredLease {
+    /// Seconds to live from each keep-alive on.
+    pub(crate) ttl_seconds: i64,
+    /// Seconds that were left at the last checkpoint; 0 when there was none since the lease was
+    /// granted or kept alive.
+    pub(crate) left_seconds: i64,
+}
+
+/// Time to live, time left.
+pub(crate) fn encode_lease(lease: StoredLease) -> Bytes {
+    let mut stored = BytesMut::with_capacity(LEASE_BYTES);
+    stored.put_i64(lease.ttl_seconds);
+    stored.put_i64(lease.left_seconds);
+    stored.freeze()
 }
 
 /// Reads what [`encode_lease`] wrote.
-pub(crate) fn decode_lease(stored: &[u8]) -> Result<i64, TableError> {
-    Ok(i64::from_be_bytes(stored.try_into().map_err(|_| damaged("a lease"))?))
+pub(crate) fn decode_lease(mut stored: &[u8]) -> Result<StoredLease, TableError> {
+    if stored.len() != LEASE_BYTES {
+        return Err(damaged("a lease"));
+    }
+    Ok(StoredLease { ttl_seconds: stored.get_i64(), left_seconds: stored.get_i64() })
+}
+
+/// Bytes of the record of a current version, with its key.
+pub(crate) fn current_bytes(key: &[u8], value: &[u8]) -> u64 {
+    (keys::CURRENT_BYTES + key.len() + CURRENT_HEAD_BYTES + value.len()) as u64
+}
+
+/// Bytes of the record of a superseded version, with its key.
+pub(crate) fn old_bytes(kv: &KeyValue) -> u64 {
+    (keys::old_bytes(&kv.key) + OLD_HEAD_BYTES + kv.value.len()) as u64
+}
+
+/// The same for the event that superseded it.
+pub(crate) fn old_bytes_of_event(kv: &KeyValue) -> u32 {
+    u32::try_from(old_bytes(kv)).expect("a request of 4 GiB is never proposed")
+}
+
+/// Bytes of the record of an event, with its key.
+pub(crate) fn logged_bytes(key: &[u8]) -> u64 {
+    (keys::EVENT_BYTES + LOGGED_HEAD_BYTES + key.len()) as u64
+}
+
+/// Bytes of the record of a lease, with its key.
+pub(crate) const fn lease_bytes() -> u64 {
+    (keys::LEASE_BYTES + LEASE_BYTES) as u64
+}
+
+/// Bytes of the mark that a key is attached to a lease.
+pub(crate) fn lease_key_bytes(key: &[u8]) -> u64 {
+    (keys::LEASE_BYTES + key.len()) as u64
 }

@@ -1,10 +1,11 @@
 //! Transactions: conditions first, then checks along the branches that will run, then the branches.
 
-use onefold_table::{TableError, View};
+use onefold_table::{Order, TableError, View};
 
 use super::error::StoreError;
 use super::keys;
 use super::state::State;
+use super::usage::growth_of_put;
 use super::versions;
 use super::writer::Writer;
 use crate::{
@@ -35,6 +36,17 @@ impl Plan {
         }
         Ok(Self { succeeded, within })
     }
+}
+
+/// Bytes that the puts of the branches that will run add, as [`growth_of_put`] counts them.
+pub(crate) fn growth(request: &TxnRequest, plan: &Plan) -> u64 {
+    let mut within = plan.within.iter();
+    let of = |operation: &Operation| match operation {
+        Operation::Put(request) => growth_of_put(&request.key, &request.value),
+        Operation::Txn(inner) => growth(inner, next(&mut within)),
+        Operation::Range(_) | Operation::DeleteRange(_) => 0,
+    };
+    branch(request, plan.succeeded).iter().map(of).sum()
 }
 
 /// Finds what cannot be done in the branches that will run, before anything is done.
@@ -104,7 +116,7 @@ fn next<'a>(plans: &mut std::slice::Iter<'a, Plan>) -> &'a Plan {
 fn holds(view: &dyn View, compare: &Compare) -> Result<bool, TableError> {
     let span: KeySpan = compare.span();
     let mut any = false;
-    for kv in versions::currents(view, &span) {
+    for kv in versions::currents(view, &span, Order::Ascending) {
         any = true;
         if !matches(compare, &kv?) {
             return Ok(false);

@@ -23,12 +23,17 @@ pub(crate) fn current(view: &dyn View, key: &Bytes) -> Result<Option<KeyValue>, 
     stored.map(|stored| decode_current(key.clone(), stored)).transpose()
 }
 
-/// The current versions of a span.
-pub(crate) fn currents<'a>(view: &'a dyn View, span: &KeySpan) -> Versions<'a> {
+/// No versions.
+pub(crate) fn none<'a>() -> Versions<'a> {
+    Box::new(std::iter::empty())
+}
+
+/// The current versions of a span, in key order or backwards.
+pub(crate) fn currents<'a>(view: &'a dyn View, span: &KeySpan, order: Order) -> Versions<'a> {
     if let KeySpan::One(key) = span {
         return Box::new(current(view, key).transpose().into_iter());
     }
-    let scan = view.scan(keys::current_range(span), Order::Ascending);
+    let scan = view.scan(keys::current_range(span), order);
     Box::new(scan.map(|pair| {
         let (key, stored) = pair?;
         decode_current(keys::current_key(&key), stored)
@@ -40,8 +45,8 @@ pub(crate) fn at<'a>(view: &'a dyn View, span: &KeySpan, at: Revision) -> Versio
     if let KeySpan::One(key) = span {
         return Box::new(one_at(view, key, at).transpose().into_iter());
     }
-    let current =
-        currents(view, span).filter(move |kv| kv.as_ref().map_or(true, |kv| kv.mod_revision <= at));
+    let current = currents(view, span, Order::Ascending)
+        .filter(move |kv| kv.as_ref().map_or(true, |kv| kv.mod_revision <= at));
     let current: Versions<'a> = Box::new(current);
     Box::new(Merged { current: current.peekable(), old: OldAt::new(view, span, at).peekable() })
 }

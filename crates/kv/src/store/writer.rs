@@ -1,14 +1,14 @@
 //! All that one revision writes.
 
 use bytes::Bytes;
-use onefold_table::{Overlay, TableError, View};
+use onefold_table::{Order, Overlay, TableError, View};
 use onefold_types::Revision;
 
 use super::error::StoreError;
 use super::keys::{self, EventId};
-use super::range;
+use super::range::{self, Page};
 use super::state::State;
-use super::stored;
+use super::stored::{self, Logged};
 use super::versions;
 use crate::limits::ANSWER_BYTES_MAX;
 use crate::{
@@ -46,14 +46,12 @@ impl<'t, 'v> Writer<'t, 'v> {
 
     /// Reads a range. A revision of zero means: with the changes so far.
     pub(crate) fn range(&mut self, request: &RangeRequest) -> Result<RangeResponse, StoreError> {
-        let span = request.span();
-        let versions = if request.revision == Revision::ZERO {
-            versions::currents(&*self.table, &span)
-        } else {
-            versions::at(&*self.table, &span, self.state.readable(request.revision)?)
-        };
         let room = ANSWER_BYTES_MAX - self.answer_bytes;
-        let page = range::collect(versions, request, self.header(), room)?;
+        let page = if self.events.is_empty() {
+            range::range(&*self.table, self.state, request, room)?
+        } else {
+            self.range_with_changes(request, room)?
+        };
         if page.cut {
             return Err(KvError::AnswerTooLarge.into());
         }
@@ -61,6 +59,17 @@ impl<'t, 'v> Writer<'t, 'v> {
             self.answer(kv)?;
         }
         Ok(page.response)
+    }
+
+    /// Reads a range where the counts of keys do not know of the changes so far.
+    fn range_with_changes(&self, request: &RangeRequest, room: usize) -> Result<Page, StoreError> {
+        let span = request.span();
+        let versions = if request.revision == Revision::ZERO {
+            versions::currents(&*self.table, &span, Order::Ascending)
+        } else {
+            versions::at(&*self.table, &span, self.state.readable(request.revision)?)
+        };
+        range::collect(versions, request, self.header(), room)
     }
 
     /// Writes one key.
@@ -97,7 +106,7 @@ impl<'t, 'v> Writer<'t, 'v> {
         request: &DeleteRangeRequest,
     ) -> Result<DeleteRangeResponse, StoreError> {
         let mut victims = Vec::new();
-        for kv in versions::currents(&*self.table, &request.span()) {
+        for kv in versions::currents(&*self.table, &request.span(), Order::Ascending) {
             victims.push(kv?);
         }
         let deleted = victims.len() as u64;
@@ -162,9 +171,14 @@ impl<'t, 'v> Writer<'t, 'v> {
     fn log(&mut self, event: Event) {
         let sub = u32::try_from(self.events.len()).expect("a revision of 2^32 keys fits no memory");
         let id = EventId { revision: self.revision(), sub };
-        let previous = event.prev_kv.as_ref().map(|kv| kv.mod_revision);
-        let logged = stored::encode_logged(event.kind, previous, &event.kv.key);
-        self.table.put(keys::event(id), logged);
+        let previous = event.prev_kv.as_ref();
+        let logged = Logged {
+            kind: event.kind,
+            previous: previous.map(|kv| kv.mod_revision),
+            previous_bytes: previous.map_or(0, stored::old_bytes_of_event),
+            key: event.kv.key.clone(),
+        };
+        self.table.put(keys::event(id), stored::encode_logged(&logged));
         self.events.push(event);
     }
 

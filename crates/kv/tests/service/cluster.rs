@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use onefold_kv::{
-    Event, EventKind, Feed, Kv, KvStore, LocalKv, PutRequest, RangeRequest, RemoteKv, Watcher,
-    register,
+    Event, EventKind, Feed, Kv, KvOptions, KvStore, LocalKv, PutRequest, RangeRequest, RemoteKv,
+    Watcher, register,
 };
 use onefold_log::{Log, LogOptions};
 use onefold_replica::{Formation, Group, GroupSpec, Host, HostConfig};
@@ -33,14 +33,20 @@ pub(crate) struct Cluster {
     folders: Vec<TempDir>,
     addresses: Vec<String>,
     nodes: Vec<Option<Node>>,
+    options: KvOptions,
 }
 
 impl Cluster {
     /// Starts so many nodes.
     pub(crate) async fn start(count: usize) -> Self {
+        Self::start_with(count, KvOptions::default()).await
+    }
+
+    /// Starts so many nodes with these options.
+    pub(crate) async fn start_with(count: usize, options: KvOptions) -> Self {
         let folders = (0..count).map(|_| tempfile::tempdir().expect("a folder for the test"));
         let mut cluster =
-            Self { folders: folders.collect(), addresses: Vec::new(), nodes: Vec::new() };
+            Self { folders: folders.collect(), addresses: Vec::new(), nodes: Vec::new(), options };
         let mut servers = Vec::new();
         for _ in 0..count {
             let server = Server::bind("127.0.0.1:0").await.expect("a free port");
@@ -75,7 +81,7 @@ impl Cluster {
         let host = Host::start(config, log, recovered, table, peers.clone(), vec![spec])
             .expect("a good folder");
         let group = host.group(GroupId::KV).expect("the node hosts the group");
-        let kv = LocalKv::start(group, feed, peers);
+        let kv = LocalKv::start(group, feed, peers, self.options);
         let mut router = Router::default();
         host.register(&mut router);
         register(std::slice::from_ref(&kv), &mut router);

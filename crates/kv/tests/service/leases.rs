@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use onefold_kv::{
-    EventKind, Kv, KvError, LeaseGrantRequest, LeaseId, LeaseTimeToLiveRequest, PutRequest,
-    WatchRequest,
+    EventKind, Kv, KvError, KvOptions, LeaseGrantRequest, LeaseId, LeaseTimeToLiveRequest,
+    PutRequest, WatchRequest,
 };
 
 use crate::cluster::{Cluster, LONG, events, get};
@@ -96,4 +96,23 @@ async fn a_new_leader_keeps_and_ends_the_leases_of_the_old_one() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert!(get(&client, "kept").await.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_leader_goes_on_from_the_time_that_the_old_one_noted() {
+    let lease_checkpoint_interval = Duration::from_secs(1);
+    let options = KvOptions { lease_checkpoint_interval, ..KvOptions::default() };
+    let mut cluster = Cluster::start_with(3, options).await;
+    let client = cluster.any();
+    let (left, kept) = (grant(&client, 100).await, grant(&client, 100).await);
+    // Until well after the first notes are in the log.
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let renewed = client.lease_keep_alive(kept).await.expect("it is kept");
+    assert_eq!(renewed.ttl_seconds, 100);
+    let leader = cluster.leader().await;
+    cluster.stop(leader).await;
+    let left = client.lease_time_to_live(ask(left)).await.expect("it is told");
+    assert!(left.ttl_seconds <= 97, "some of the time before was counted: {left:?}");
+    let kept = client.lease_time_to_live(ask(kept)).await.expect("it is told");
+    assert!(kept.ttl_seconds > left.ttl_seconds, "the note of before was cleared: {kept:?}");
 }

@@ -4,4 +4,5 @@ mod cluster;
 mod leases;
 mod remote;
 mod requests;
+mod room;
 mod watching;

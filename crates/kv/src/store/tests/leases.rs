@@ -6,6 +6,8 @@ use super::Fixture;
 use crate::limits::{LEASE_TTL_SECONDS_MAX, LEASE_TTL_SECONDS_MIN};
 use crate::store::LeaseChange;
 use crate::store::command::{Answer, Command};
+use crate::store::lease;
+use crate::store::stored::StoredLease;
 use crate::{
     DeleteRangeRequest, KvError, LeaseGrantRequest, LeaseGrantResponse, LeaseId, PutRequest,
     RangeRequest,
@@ -110,6 +112,23 @@ fn only_the_newest_leader_expires_leases() {
     assert!(expire(&mut store, 1, 4));
     assert_eq!(store.pairs(&RangeRequest::key("a")).len(), 0);
     assert!(!expire(&mut store, 1, 4), "it is gone already");
+}
+
+#[test]
+fn only_the_newest_leader_notes_the_time_of_leases() {
+    let mut store = Fixture::new();
+    grant(&mut store, 1, 100).unwrap();
+    store.apply(&Command::Lead(Term(4))).unwrap();
+    let mut note = |term, left_seconds| {
+        let left = vec![(LeaseId(1), left_seconds), (LeaseId(2), 5)];
+        store.apply(&Command::LeaseCheckpoint { term: Term(term), left }).unwrap();
+        lease::all(&store.view()).unwrap()
+    };
+    let stored = |left_seconds| (LeaseId(1), StoredLease { ttl_seconds: 100, left_seconds });
+    assert_eq!(note(3, 50), [stored(0)]);
+    assert_eq!(note(4, 50), [stored(50)]);
+    assert_eq!(note(4, 500), [stored(100)], "never more than was granted");
+    assert_eq!(note(4, 0), [stored(0)]);
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod model;
 mod operations;
 mod property;
 mod purity;
+mod room;
 mod transactions;
 
 use std::sync::{Arc, Mutex};

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 
 use super::Fixture;
 use super::model::Model;
-use crate::store::check;
 use crate::store::command::{Answer, Command};
+use crate::store::{check, counts};
 use crate::{
     Compare, CompareResult, CompareTarget, DeleteRangeRequest, Event, KeySpan, KvError,
     LeaseGrantRequest, LeaseId, Operation, PutRequest, RangeRequest, SortOrder, SortTarget,
@@ -269,6 +269,25 @@ fn same_history(store: &Fixture, model: &Model) {
     }
 }
 
+/// What the store says of its room is what its records take.
+pub(super) fn same_usage(store: &Fixture) {
+    use onefold_table::{KeyRange, Order, View};
+    let usage = crate::store::state::State::read(&store.view()).unwrap().usage;
+    let bytes = |kinds: &[u8]| -> usize {
+        let view = store.view();
+        let of = |kind: &u8| -> usize {
+            let scan = view.scan(KeyRange::prefix(&[*kind]), Order::Ascending);
+            scan.map(|pair| pair.unwrap()).map(|(key, value)| key.len() + value.len()).sum()
+        };
+        kinds.iter().map(of).sum()
+    };
+    assert_eq!(usage.keys, store.records(b'c') as u64);
+    let everything = KeySpan::From(Bytes::from_static(&[0]));
+    assert_eq!(counts::count(&store.view(), &everything).unwrap(), usage.keys);
+    assert_eq!(usage.live_bytes, bytes(b"clk") as u64);
+    assert_eq!(usage.history_bytes, bytes(b"oh") as u64);
+}
+
 /// Whether a later event of the same revision deleted what this one wrote.
 fn is_gone_at(events: &[Event], event: &Event) -> bool {
     let written = &event.kv;
@@ -282,10 +301,12 @@ proptest! {
         let mut model = Model::new();
         for step in &steps {
             store = run(store, &mut model, step);
+            same_usage(&store);
         }
         same_states(&store, &model);
         store.sweep();
         same_states(&store, &model);
+        same_usage(&store);
         same_history(&store, &model);
         prop_assert_eq!(store.records(b'o'), model.superseded());
         let events = model.events.range(model.compacted..).map(|(_, events)| events.len());

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use onefold_files::testing::MemoryFiles;
 use onefold_files::{CreateOptions, FileSystem, FinishOptions, ListRequest};
-use onefold_kv::{Feed, Kv, KvStore, LocalKv, RangeRequest};
+use onefold_kv::{Feed, Kv, KvOptions, KvStore, LocalKv, RangeRequest};
 use onefold_log::{Log, LogOptions};
 use onefold_replica::{Formation, GroupSpec, Host, HostConfig};
 use onefold_table::MemoryTable;
@@ -241,7 +241,7 @@ async fn keyspace(folder: &TempDir) -> (Host, LocalKv) {
     let group = host.group(GroupId::SYSTEM).expect("it was just given");
     let mut leadership = group.leadership();
     leadership.wait_for(|leadership| leadership.is_self).await.expect("the host runs");
-    (host, LocalKv::start(group, feed, peers))
+    (host, LocalKv::start(group, feed, peers, KvOptions::default()))
 }
 
 /// Small and fast.
