@@ -13,6 +13,7 @@ mod dev;
 mod fs;
 mod kv;
 mod local;
+mod log_output;
 mod mr;
 mod node;
 mod output;
@@ -26,6 +27,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use log_output::LogOutput;
 use onefold_client::Client;
 use output::{Format, Output};
 
@@ -131,7 +133,10 @@ fn main() -> ExitCode {
     {
         return fail(&anyhow::anyhow!("--output is table or json, not {path:?}"), 2);
     }
-    start_logging(matches!(cli.command, Command::Start(_)));
+    let log = match start_logging(matches!(cli.command, Command::Start(_))) {
+        Ok(log) => log,
+        Err(error) => return fail(&anyhow::Error::new(error), 1),
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&anyhow::Error::new(error), 1),
@@ -139,6 +144,7 @@ fn main() -> ExitCode {
     let outcome = runtime.block_on(run(cli));
     // A read of standard input cannot be interrupted; the process must not wait for it.
     runtime.shutdown_background();
+    log.flush();
     match outcome {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
@@ -168,7 +174,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 }
 
 /// A node tells what it does; a client only what is wrong.
-fn start_logging(is_node: bool) {
+fn start_logging(is_node: bool) -> std::io::Result<LogOutput> {
     let default = if is_node { "info" } else { "error" };
     let filter = tracing_subscriber::EnvFilter::try_from_env("ONEFOLD_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
@@ -177,11 +183,13 @@ fn start_logging(is_node: bool) {
         Err(_) => filter,
     };
     let color = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let output = LogOutput::start(std::io::stderr())?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(output.clone())
         .with_ansi(color)
         .init();
+    Ok(output)
 }
 
 /// Prints the whole chain of an error in one line.
