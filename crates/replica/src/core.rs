@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::chores::Chores;
 use crate::clock;
-use crate::forward::Forwarding;
+use crate::forward::{proposals, reads};
 use crate::inbox::Inbox;
 use crate::metrics::{GroupCounters, GroupMetrics, NodeCounters};
 use crate::replicated_time::{Clocks, ReplicatedTime};
@@ -77,7 +77,8 @@ pub(crate) struct GroupCell {
     /// at most so old.
     confirmed: Mutex<Option<(u64, LogIndex)>>,
     time: Mutex<ReplicatedTime>,
-    pub(crate) forwarding: Forwarding,
+    pub(crate) forwarding_reads: reads::Forwarding,
+    pub(crate) forwarding_proposals: proposals::Forwarding,
 }
 
 /// Who belongs to a group, as its consensus thread sees it.
@@ -117,7 +118,8 @@ impl GroupCell {
             }),
             confirmed: Mutex::new(None),
             time: Mutex::new(ReplicatedTime::new(state.time(), clock::monotonic_micros())),
-            forwarding: Forwarding::default(),
+            forwarding_reads: reads::Forwarding::default(),
+            forwarding_proposals: proposals::Forwarding::default(),
         }
     }
 

@@ -34,6 +34,25 @@ pub struct SessionTag {
     pub acknowledged_below: u64,
 }
 
+/// How large the answer to a command may be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AnswerSize {
+    /// At most a few KiB, like an acknowledgement: on its way to the leader the command may share a
+    /// call with others. A larger answer is lost ([`ProposeError::Unknown`]).
+    Small,
+    /// Up to a frame.
+    #[default]
+    Any,
+}
+
+/// A command on its way to the log.
+#[derive(Clone, Debug)]
+pub(crate) struct Command {
+    pub(crate) bytes: Bytes,
+    pub(crate) session: Option<SessionTag>,
+    pub(crate) answer: AnswerSize,
+}
+
 /// How fresh a read must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Consistency {
@@ -96,7 +115,22 @@ impl Group {
         session: Option<SessionTag>,
         deadline: Duration,
     ) -> Result<Bytes, ProposeError> {
-        propose::anywhere(&self.core, &self.cell, command, session, deadline).await
+        self.propose_sized(command, session, AnswerSize::Any, deadline).await
+    }
+
+    /// As [`propose`](Self::propose), when the size of the answer is known: a small one costs less.
+    ///
+    /// # Errors
+    /// As [`propose`](Self::propose).
+    pub async fn propose_sized(
+        &self,
+        command: Bytes,
+        session: Option<SessionTag>,
+        answer: AnswerSize,
+        deadline: Duration,
+    ) -> Result<Bytes, ProposeError> {
+        let command = Command { bytes: command, session, answer };
+        propose::anywhere(&self.core, &self.cell, command, deadline).await
     }
 
     /// A view of the group's state that is as fresh as `consistency` says. It does not change

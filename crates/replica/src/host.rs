@@ -15,11 +15,12 @@ use tokio::time::Instant;
 
 use crate::checkpoints::CHECKPOINTS;
 use crate::core::{Core, lock};
+use crate::forward::proposals;
 use crate::start::{Started, start};
-use crate::wire::{BEATS, ChangeMembership, MESSAGES, Propose, ReadIndex};
+use crate::wire::{BEATS, ChangeMembership, MESSAGES, ProposeMany, ReadIndex};
 use crate::{
     ChangeError, Group, GroupStatus, HostConfig, HostError, HostMetrics, ProposeError, ReadError,
-    SnapshotMetrics, StateMachine, change, driver, propose, read, snapshot,
+    SnapshotMetrics, StateMachine, change, driver, read, snapshot,
 };
 
 /// A group that a node hosts.
@@ -108,14 +109,12 @@ impl Host {
         });
 
         let core = self.core.clone();
-        router.call::<Propose, _, _>(move |_, request, command| {
+        router.call::<ProposeMany, _, _>(move |_, request, commands| {
             let core = core.clone();
             async move {
                 let group = request.group;
                 let cell = core.group(group).ok_or(ProposeError::NotHosted { group })?;
-                let until = Instant::now() + Duration::from_millis(request.deadline_ms);
-                let answer = propose::here(&core, cell, &command, request.session, until).await?;
-                Ok::<_, RemoteError>(((), answer))
+                Ok::<_, RemoteError>(proposals::answer(&core, cell, request, commands).await?)
             }
         });
 

@@ -98,6 +98,21 @@ impl Waiting {
             && self.round.reads.is_empty()
             && self.closed.is_none()
     }
+
+    /// Makes room for a proposal.
+    fn admit(&mut self, limits: &Limits, proposal: &Proposal) -> Result<(), ProposeError> {
+        if let Some(reason) = &self.closed {
+            return Err(ProposeError::Stopped { reason: reason.clone() });
+        }
+        let bytes = self.proposal_bytes + proposal.command.len();
+        let has_room = self.round.proposals.len() < limits.proposals_waiting_max
+            && bytes <= limits.proposals_waiting_bytes_max;
+        if !has_room {
+            return Err(ProposeError::Overloaded { group: proposal.group });
+        }
+        self.proposal_bytes = bytes;
+        Ok(())
+    }
 }
 
 /// The queue before the consensus thread.
@@ -170,19 +185,29 @@ impl Inbox {
     /// When there is no room, or the host stopped. The proposal is not executed then.
     pub(crate) fn propose(&self, proposal: Proposal) -> Result<(), ProposeError> {
         let mut waiting = self.lock();
-        if let Some(reason) = &waiting.closed {
-            return Err(ProposeError::Stopped { reason: reason.clone() });
-        }
-        let bytes = waiting.proposal_bytes + proposal.command.len();
-        let has_room = waiting.round.proposals.len() < self.limits.proposals_waiting_max
-            && bytes <= self.limits.proposals_waiting_bytes_max;
-        if !has_room {
-            return Err(ProposeError::Overloaded { group: proposal.group });
-        }
-        waiting.proposal_bytes = bytes;
+        waiting.admit(&self.limits, &proposal)?;
         waiting.round.proposals.push(proposal);
         self.arrived.notify_one();
         Ok(())
+    }
+
+    /// Queues proposals that came together; those for which there is no room are answered so.
+    pub(crate) fn propose_all(&self, proposals: Vec<Proposal>) {
+        let mut refused = Vec::new();
+        {
+            let mut waiting = self.lock();
+            for proposal in proposals {
+                match waiting.admit(&self.limits, &proposal) {
+                    Ok(()) => waiting.round.proposals.push(proposal),
+                    Err(error) => refused.push((proposal, error)),
+                }
+            }
+            self.arrived.notify_one();
+        }
+        for (proposal, error) in refused {
+            // Who asked may have given up.
+            let _ = proposal.reply.send(Err(error));
+        }
     }
 
     /// Queues a read.

@@ -47,7 +47,7 @@ mod wire;
 
 pub use config::{HostConfig, Limits};
 pub use error::{ChangeError, HostError, ProposeError, ReadError, TransferError};
-pub use group::{Consistency, Group, Leadership, SessionTag};
+pub use group::{AnswerSize, Consistency, Group, Leadership, SessionTag};
 pub use host::{Formation, GroupSpec, Host};
 pub use machine::{Apply, StateMachine};
 pub use metrics::{GroupMetrics, HostMetrics, NodeMetrics};

@@ -2,17 +2,20 @@
 
 use std::time::Duration;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use onefold_transport::{CallError, Class};
 use onefold_types::NodeId;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
 use crate::core::{Core, GroupCell};
+use crate::forward::proposals::{forward, outcome};
+use crate::group::Command;
 use crate::inbox::Proposal;
 use crate::state::seal_command;
-use crate::wire::{self, ProposeRequest, milliseconds};
-use crate::{Leadership, ProposeError, SessionTag};
+use crate::wire::{self, milliseconds};
+use crate::{Leadership, ProposeError};
 
 /// Pause before another attempt when nothing is heard of a new leader; doubled up to the longest.
 const PAUSE_MIN: Duration = Duration::from_millis(5);
@@ -20,10 +23,9 @@ const PAUSE_MAX: Duration = Duration::from_millis(100);
 
 /// One command on its way.
 struct Proposing<'a> {
-    core: &'a Core,
-    cell: &'a GroupCell,
-    command: Bytes,
-    session: Option<SessionTag>,
+    core: &'a Arc<Core>,
+    cell: &'a Arc<GroupCell>,
+    command: Command,
     until: Instant,
 }
 
@@ -32,14 +34,14 @@ struct Proposing<'a> {
 /// # Errors
 /// See [`ProposeError`].
 pub(crate) async fn anywhere(
-    core: &Core,
-    cell: &GroupCell,
-    command: Bytes,
-    session: Option<SessionTag>,
+    core: &Arc<Core>,
+    cell: &Arc<GroupCell>,
+    command: Command,
     deadline: Duration,
 ) -> Result<Bytes, ProposeError> {
     let began = Instant::now();
-    let proposing = Proposing { core, cell, command, session, until: began + deadline };
+    let has_session = command.session.is_some();
+    let proposing = Proposing { core, cell, command, until: began + deadline };
     let mut leadership = cell.leadership.subscribe();
     let mut pause = PAUSE_MIN;
     let mut hint = None;
@@ -53,7 +55,7 @@ pub(crate) async fn anywhere(
             match proposing.attempt(leader, &mut leadership).await {
                 Ok(answer) => return Ok(answer),
                 Err(error @ ProposeError::Unknown { .. }) => {
-                    if session.is_none() {
+                    if !has_session {
                         return Err(error);
                     }
                     doubt = Some(error);
@@ -98,11 +100,12 @@ impl Proposing<'_> {
         leader: NodeId,
         leadership: &mut watch::Receiver<Leadership>,
     ) -> Result<Bytes, ProposeError> {
-        if leader == self.cell.node {
-            return here(self.core, self.cell, &self.command, self.session, self.until).await;
+        let Self { core, cell, command, until } = self;
+        if leader == cell.node {
+            return here(core, cell, command, *until).await;
         }
-        let forwarded = self.forward(leader);
-        if self.session.is_none() {
+        let forwarded = forward(core, cell, leader, command, *until);
+        if command.session.is_none() {
             return forwarded.await;
         }
         let group = self.cell.id;
@@ -114,33 +117,6 @@ impl Proposing<'_> {
                 Err(ProposeError::Unknown { group, reason })
             }
         }
-    }
-
-    async fn forward(&self, leader: NodeId) -> Result<Bytes, ProposeError> {
-        let group = self.cell.id;
-        let left = self.until.saturating_duration_since(Instant::now());
-        let deadline_ms = milliseconds(left);
-        let request = ProposeRequest { group, session: self.session, deadline_ms };
-        let command = self.command.clone();
-        let call =
-            self.core.peers.call::<wire::Propose>(leader, Class::Call, &request, command, left);
-        let error = match call.await {
-            Ok(((), answer)) => return Ok(answer),
-            Err(error) => error,
-        };
-        Err(match error {
-            CallError::Remote(remote) => match remote.detail() {
-                // That host took nothing any more; another one may.
-                Some(ProposeError::Stopped { .. }) => {
-                    ProposeError::NotLeader { group, leader: None }
-                }
-                Some(error) => error,
-                None => ProposeError::Unknown { group, reason: remote.to_string() },
-            },
-            CallError::Overloaded { .. } => ProposeError::Overloaded { group },
-            error if error.is_unsent() => ProposeError::NotLeader { group, leader: None },
-            error => ProposeError::Unknown { group, reason: error.to_string() },
-        })
     }
 }
 
@@ -157,30 +133,18 @@ async fn leader_other_than(node: NodeId, leadership: &mut watch::Receiver<Leader
 ///
 /// # Errors
 /// See [`ProposeError`]; [`ProposeError::NotLeader`] when another node must be asked.
-pub(crate) async fn here(
+async fn here(
     core: &Core,
     cell: &GroupCell,
-    command: &[u8],
-    session: Option<SessionTag>,
+    command: &Command,
     until: Instant,
 ) -> Result<Bytes, ProposeError> {
-    let group = cell.id;
     let (reply, answer) = oneshot::channel();
-    let command = seal_command(cell.stamp(core), session, command).inspect_err(|_| {
+    let sealed = seal_command(cell.stamp(core), command.session, &command.bytes);
+    let command = sealed.inspect_err(|_| {
         // The only reason that there is.
         cell.counters.proposals_too_large_total.increment();
     })?;
-    core.inbox.propose(Proposal { group, command, reply })?;
-    match timeout_at(until, answer).await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(_)) => {
-            let reason =
-                core.inbox.closed().unwrap_or_else(|| "the command was dropped".to_owned());
-            Err(ProposeError::Unknown { group, reason })
-        }
-        Err(_) => {
-            let reason = "it was not committed in time".to_owned();
-            Err(ProposeError::Unknown { group, reason })
-        }
-    }
+    core.inbox.propose(Proposal { group: cell.id, command, reply })?;
+    outcome(core, cell, answer, until).await
 }

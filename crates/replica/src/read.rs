@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use crate::core::{Core, GroupCell};
-use crate::forward::forward;
+use crate::forward::reads::forward;
 use crate::inbox::Read;
 use crate::wire::milliseconds;
 use crate::{Consistency, ReadError, clock};

@@ -90,22 +90,49 @@ pub(crate) fn messages(frame: &[u8]) -> impl Iterator<Item = Result<(GroupId, Me
     })
 }
 
-/// Proposes a command to the leader. The body is the command, the response's body its answer.
-pub(crate) struct Propose;
+/// Proposes commands to the leader. The body is the commands, the response's body their answers.
+pub(crate) struct ProposeMany;
 
 #[derive(Serialize, Deserialize)]
-pub(crate) struct ProposeRequest {
+pub(crate) struct ProposeManyRequest {
     pub(crate) group: GroupId,
-    pub(crate) session: Option<SessionTag>,
     /// How long the leader may take.
     pub(crate) deadline_ms: u64,
+    pub(crate) items: Vec<ProposeItem>,
 }
 
-impl Method for Propose {
-    const ID: MethodId = MethodId(17);
+/// One command of several.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct ProposeItem {
+    pub(crate) session: Option<SessionTag>,
+    /// Its part of the body.
+    pub(crate) bytes: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(crate) struct ProposeManyResponse {
+    /// What became of each command, in their order: the bytes of its answer in the body.
+    pub(crate) answers: Vec<Result<u64, ProposeError>>,
+}
+
+impl Method for ProposeMany {
+    const ID: MethodId = MethodId(24);
     const NAME: &'static str = "replica.propose";
-    type Request = ProposeRequest;
-    type Response = ();
+    type Request = ProposeManyRequest;
+    type Response = ProposeManyResponse;
+}
+
+/// The parts of a body, if these lengths are exactly its bytes.
+pub(crate) fn split_body(
+    mut body: Bytes,
+    lengths: impl Iterator<Item = u64>,
+) -> Option<Vec<Bytes>> {
+    let mut parts = Vec::with_capacity(lengths.size_hint().0);
+    for length in lengths {
+        let length = usize::try_from(length).ok().filter(|length| *length <= body.len())?;
+        parts.push(body.split_to(length));
+    }
+    body.is_empty().then_some(parts)
 }
 
 /// Asks the leader what is committed.
@@ -274,6 +301,16 @@ mod tests {
         let expected: Vec<_> = (0..5).map(|number| (GroupId(number), message(number))).collect();
         assert_eq!(read, Ok(expected));
         assert!(frame.take().is_empty(), "nothing is sent twice");
+    }
+
+    #[test]
+    fn a_body_is_split_where_the_lengths_say_or_not_at_all() {
+        let body = Bytes::from_static(b"onetwo");
+        let split = |lengths: &[u64]| split_body(body.clone(), lengths.iter().copied());
+        assert_eq!(split(&[3, 0, 3]), Some(vec!["one".into(), "".into(), "two".into()]));
+        for wrong in [&[3][..], &[3, 4], &[7], &[u64::MAX, 7], &[]] {
+            assert_eq!(split(wrong), None, "{wrong:?}");
+        }
     }
 
     #[test]

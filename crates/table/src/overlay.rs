@@ -1,21 +1,24 @@
 //! Writes that are not in the table yet, over a view of what is.
 
-use std::collections::{BTreeMap, btree_map};
+use std::collections::{BTreeSet, btree_set};
 use std::iter::Peekable;
 use std::ops::Bound;
+use std::sync::OnceLock;
 
 use bytes::Bytes;
+use indexmap::IndexMap;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::range::joined;
 use crate::{Batch, KeyRange, Order, Scan, TableError, View};
 
 /// Buffered writes over a view: reads through the overlay see them. Memory grows with what is
 /// written; the owner watches [`Overlay::bytes`] and commits in time.
 pub struct Overlay<'a> {
     base: &'a dyn View,
-    /// `None` for a key that is deleted.
-    changes: BTreeMap<Bytes, Option<Bytes>>,
+    /// In the order of first changes; `None` for a key that is deleted.
+    changes: IndexMap<Bytes, Option<Bytes>, foldhash::fast::RandomState>,
+    /// Their keys in order, from the first scan on: most overlays are never scanned.
+    sorted: OnceLock<BTreeSet<Bytes>>,
     bytes: usize,
     /// Of the changes since it was last taken, if anybody wants it.
     hash: Option<u64>,
@@ -29,7 +32,7 @@ const HASH_DELETE: u64 = 2;
 impl<'a> Overlay<'a> {
     /// An overlay without changes.
     pub fn new(base: &'a dyn View) -> Self {
-        Self { base, changes: BTreeMap::new(), bytes: 0, hash: None }
+        Self { base, changes: IndexMap::default(), sorted: OnceLock::new(), bytes: 0, hash: None }
     }
 
     /// An overlay without changes that hashes those that come, see [`take_hash`](Self::take_hash).
@@ -69,17 +72,21 @@ impl<'a> Overlay<'a> {
         self.changes.is_empty()
     }
 
-    /// The changes as one batch, each key with `prefix` in front, in key order.
+    /// The changes as one batch, each key with `prefix` in front, in the order in which the keys
+    /// were changed first.
     pub fn into_batch(self, prefix: &[u8]) -> Batch {
         let mut batch = Batch::new();
         for (key, value) in self.changes {
-            let key = if prefix.is_empty() { key } else { joined(prefix, &key) };
             match value {
                 Some(value) => batch.put(key, value),
                 None => batch.delete(key),
             }
         }
-        batch
+        batch.under(prefix)
+    }
+
+    fn sorted(&self) -> &BTreeSet<Bytes> {
+        self.sorted.get_or_init(|| self.changes.keys().cloned().collect())
     }
 
     fn change(&mut self, key: Bytes, value: Option<Bytes>) {
@@ -94,6 +101,9 @@ impl<'a> Overlay<'a> {
         }
         let key_bytes = key.len();
         self.bytes += key_bytes + value.as_ref().map_or(0, Bytes::len);
+        if let Some(sorted) = self.sorted.get_mut() {
+            sorted.insert(key.clone());
+        }
         if let Some(before) = self.changes.insert(key, value) {
             self.bytes -= key_bytes + before.as_ref().map_or(0, Bytes::len);
         }
@@ -113,36 +123,37 @@ impl View for Overlay<'_> {
             return Box::new(std::iter::empty());
         }
         let bounds = (range.start.as_ref(), range.end.as_ref());
-        let changes = self.changes.range::<Bytes, (Bound<&Bytes>, Bound<&Bytes>)>(bounds);
-        let changes = match order {
-            Order::Ascending => Changes::Ascending(changes),
-            Order::Descending => Changes::Descending(changes.rev()),
+        let keys = self.sorted().range::<Bytes, (Bound<&Bytes>, Bound<&Bytes>)>(bounds);
+        let keys = match order {
+            Order::Ascending => Keys::Ascending(keys),
+            Order::Descending => Keys::Descending(keys.rev()),
         };
         let base = self.base.scan(range, order).peekable();
-        Box::new(MergedScan { base, changes: changes.peekable(), order })
+        Box::new(MergedScan { base, overlay: self, changed: keys.peekable(), order })
     }
 }
 
-/// The changes of a range in the direction of the scan.
-enum Changes<'a> {
-    Ascending(btree_map::Range<'a, Bytes, Option<Bytes>>),
-    Descending(std::iter::Rev<btree_map::Range<'a, Bytes, Option<Bytes>>>),
+/// The changed keys of a range in the direction of the scan.
+enum Keys<'a> {
+    Ascending(btree_set::Range<'a, Bytes>),
+    Descending(std::iter::Rev<btree_set::Range<'a, Bytes>>),
 }
 
-impl<'a> Iterator for Changes<'a> {
-    type Item = (&'a Bytes, &'a Option<Bytes>);
+impl<'a> Iterator for Keys<'a> {
+    type Item = &'a Bytes;
 
     fn next(&mut self) -> Option<Self::Item> {
         match self {
-            Self::Ascending(changes) => changes.next(),
-            Self::Descending(changes) => changes.next(),
+            Self::Ascending(keys) => keys.next(),
+            Self::Descending(keys) => keys.next(),
         }
     }
 }
 
 struct MergedScan<'a> {
     base: Peekable<Scan<'a>>,
-    changes: Peekable<Changes<'a>>,
+    overlay: &'a Overlay<'a>,
+    changed: Peekable<Keys<'a>>,
     order: Order,
 }
 
@@ -151,7 +162,7 @@ impl Iterator for MergedScan<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            let Some((changed, _)) = self.changes.peek() else {
+            let Some(&changed) = self.changed.peek() else {
                 return self.base.next();
             };
             match self.base.peek() {
@@ -165,14 +176,15 @@ impl Iterator for MergedScan<'_> {
                     if base_first {
                         return self.base.next();
                     }
-                    if key == *changed {
+                    if key == changed {
                         self.base.next();
                     }
                 }
                 None => {}
             }
-            if let Some((key, Some(value))) = self.changes.next() {
-                return Some(Ok((key.clone(), value.clone())));
+            self.changed.next();
+            if let Some(Some(value)) = self.overlay.changes.get(changed) {
+                return Some(Ok((changed.clone(), value.clone())));
             }
         }
     }

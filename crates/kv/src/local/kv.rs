@@ -417,11 +417,13 @@ impl LocalKv {
         command: Command,
         session: Option<SessionTag>,
     ) -> Result<Answer, KvError> {
+        let answer_size = command.answer_size();
         let command = command.encode();
         if command.len() > REQUEST_BYTES_MAX {
             return Err(KvError::RequestTooLarge { bytes: command.len() });
         }
-        let answer = self.inner.group.propose(command, session, REQUEST_TIMEOUT).await;
+        let answer =
+            self.inner.group.propose_sized(command, session, answer_size, REQUEST_TIMEOUT).await;
         decode_outcome(&answer.map_err(from_propose)?)
     }
 

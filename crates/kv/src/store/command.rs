@@ -1,6 +1,7 @@
 //! What is written to the group's log, and what the store answers.
 
 use bytes::Bytes;
+use onefold_replica::AnswerSize;
 use onefold_types::{Revision, Term};
 use serde::{Deserialize, Serialize};
 
@@ -102,6 +103,17 @@ pub(crate) enum Answer {
 pub(crate) type Outcome = Result<Answer, KvError>;
 
 impl Command {
+    /// Whether the answer may hold records of the store.
+    pub(crate) fn answer_size(&self) -> AnswerSize {
+        let has_records = match self {
+            Self::Put(request) => request.prev_kv,
+            Self::DeleteRange(request) => request.prev_kv,
+            Self::Txn(_) => true,
+            _ => false,
+        };
+        if has_records { AnswerSize::Any } else { AnswerSize::Small }
+    }
+
     /// The bytes for the log.
     pub(crate) fn encode(&self) -> Bytes {
         postcard::to_extend(self, vec![FORMAT]).expect("plain data always serializes").into()

@@ -19,11 +19,14 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot};
+use fjall::{
+    Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Readable, Snapshot,
+};
 
 use self::folder::Folder;
 use self::guard::Guard;
 use self::synced::SyncedFile;
+use crate::batch::Part;
 use crate::range::joined;
 use crate::{Batch, KeyRange, Operation, Order, Scan, Table, TableError, View};
 
@@ -217,14 +220,19 @@ impl Table for FjallTable {
         let sequence = writer.sequence + 1;
         self.store.guard.run_write(|| {
             let keyspace = self.store.keyspace();
-            let mut fjall_batch = self.store.database().batch();
-            for operation in batch.into_operations() {
-                match operation {
-                    Operation::Put { key, value } => {
-                        fjall_batch.insert(keyspace, joined(DATA_PREFIX, &key), value);
-                    }
-                    Operation::Delete { key } => {
-                        fjall_batch.remove(keyspace, joined(DATA_PREFIX, &key));
+            let database = self.store.database().clone();
+            let mut fjall_batch = OwnedWriteBatch::with_capacity(database, batch.len() + 1)
+                .durability(Some(PersistMode::Buffer));
+            for Part { prefix, operations } in batch.into_parts() {
+                let prefix = joined(DATA_PREFIX, &prefix);
+                for operation in operations {
+                    match operation {
+                        Operation::Put { key, value } => {
+                            fjall_batch.insert(keyspace, joined(&prefix, &key), value);
+                        }
+                        Operation::Delete { key } => {
+                            fjall_batch.remove(keyspace, joined(&prefix, &key));
+                        }
                     }
                 }
             }

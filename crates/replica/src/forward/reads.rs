@@ -43,7 +43,7 @@ pub(crate) fn forward(
     cell: &Arc<GroupCell>,
     read: ForwardedRead,
 ) -> Result<(), ReadError> {
-    let mut state = lock(&cell.forwarding.state);
+    let mut state = lock(&cell.forwarding_reads.state);
     if state.waiting.len() >= core.config.limits.reads_waiting_max {
         return Err(ReadError::Overloaded { group: cell.id });
     }
@@ -61,7 +61,7 @@ async fn run(core: Arc<Core>, cell: Arc<GroupCell>) {
     let mut leadership = cell.leadership.subscribe();
     loop {
         let batch = {
-            let mut state = lock(&cell.forwarding.state);
+            let mut state = lock(&cell.forwarding_reads.state);
             state.is_asking = !state.waiting.is_empty();
             if !state.is_asking {
                 return;
