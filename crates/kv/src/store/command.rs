@@ -103,15 +103,19 @@ pub(crate) enum Answer {
 pub(crate) type Outcome = Result<Answer, KvError>;
 
 impl Command {
-    /// Whether the answer may hold records of the store.
+    /// How large the answer may be: it is small unless it may hold records of the store.
     pub(crate) fn answer_size(&self) -> AnswerSize {
-        let has_records = match self {
-            Self::Put(request) => request.prev_kv,
-            Self::DeleteRange(request) => request.prev_kv,
-            Self::Txn(_) => true,
-            _ => false,
-        };
-        if has_records { AnswerSize::Any } else { AnswerSize::Small }
+        match self {
+            Self::Put(request) if !request.prev_kv => AnswerSize::Small,
+            Self::DeleteRange(request) if !request.prev_kv => AnswerSize::Small,
+            Self::Compact(_)
+            | Self::Sweep { .. }
+            | Self::LeaseGrant(_)
+            | Self::LeaseRevoke(_)
+            | Self::LeaseExpire { .. }
+            | Self::Lead(_) => AnswerSize::Small,
+            _ => AnswerSize::Any,
+        }
     }
 
     /// The bytes for the log.

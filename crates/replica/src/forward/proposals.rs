@@ -282,3 +282,47 @@ pub(crate) async fn outcome(
         Err(_) => Err(unknown(cell, "it was not committed in time")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(items: &[(u64, bool, usize)]) -> State {
+        let item = |&(leader, is_sharing, bytes): &(u64, bool, usize)| Item {
+            command: vec![0; bytes].into(),
+            session: None,
+            leader: NodeId(leader),
+            until: Instant::now(),
+            is_sharing,
+            reply: oneshot::channel().0,
+        };
+        let waiting: Vec<_> = items.iter().map(item).collect();
+        State { bytes: waiting.iter().map(|item| item.command.len()).sum(), waiting, calls: 0 }
+    }
+
+    /// How many commands each call takes.
+    fn calls(items: &[(u64, bool, usize)]) -> Vec<usize> {
+        let mut state = state(items);
+        let taken = std::iter::from_fn(|| Some(state.take().len()).filter(|count| *count > 0));
+        let calls = taken.collect();
+        assert_eq!((state.bytes, state.waiting.len()), (0, 0));
+        calls
+    }
+
+    #[test]
+    fn commands_for_one_leader_share_a_call_in_their_order() {
+        assert_eq!(calls(&[(1, true, 5), (1, true, 5), (2, true, 5), (1, true, 5)]), [2, 1, 1]);
+    }
+
+    #[test]
+    fn a_command_with_a_large_answer_has_a_call_of_its_own() {
+        assert_eq!(calls(&[(1, true, 5), (1, false, 5), (1, false, 5), (1, true, 5)]), [1; 4]);
+    }
+
+    #[test]
+    fn a_call_is_bounded_in_commands_and_bytes() {
+        let many = vec![(1, true, 1); COMMANDS_PER_CALL_MAX + 1];
+        assert_eq!(calls(&many), [COMMANDS_PER_CALL_MAX, 1]);
+        assert_eq!(calls(&[(1, true, CALL_BYTES), (1, true, 1), (1, true, 1)]), [1, 2]);
+    }
+}
