@@ -84,7 +84,7 @@ impl Members {
 
     /// Starts the member at a position on the data that it has.
     pub fn start_member(&mut self, at: usize) -> Result<()> {
-        let folder = self.folder.path().join(format!("member-{}", at + 1));
+        let folder = self.member_folder(at);
         fs::create_dir_all(&folder)?;
         let data = folder.join("data");
         let mut command = match self.kind {
@@ -214,7 +214,21 @@ impl Members {
             }
             sleep(LOOK_INTERVAL).await;
         }
-        bail!("{:?} had no leader within {READY_MAX:?}; see {:?}", self.kind, self.folder.path())
+        bail!("{:?} had no leader within {READY_MAX:?}; {}", self.kind, self.last_words())
+    }
+
+    /// The last line that each member has written, for an error: the data is removed after it.
+    fn last_words(&self) -> String {
+        let of_member = |at: usize| {
+            let output = fs::read(self.member_folder(at).join("output")).unwrap_or_default();
+            let text = String::from_utf8_lossy(&output).into_owned();
+            format!("member {}: {}", at + 1, text.lines().last().unwrap_or("no output"))
+        };
+        (0..NODES).map(of_member).collect::<Vec<_>>().join("; ")
+    }
+
+    fn member_folder(&self, at: usize) -> PathBuf {
+        self.folder.path().join(format!("member-{}", at + 1))
     }
 
     /// Waits until the member at a position is as far as the others; gives how long that took.
