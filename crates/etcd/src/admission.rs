@@ -16,11 +16,15 @@ const REQUEST_COST_BYTES_MIN: usize = 16 << 10;
 /// Most watches on all streams together.
 const WATCHES_MAX: usize = 1_000_000;
 
-/// Hands out permits for requests and watches.
+/// Snapshots that are written or sent at once.
+const SNAPSHOTS_MAX: usize = 2;
+
+/// Hands out permits for requests, watches and snapshots.
 #[derive(Clone)]
 pub(crate) struct Admission {
     bytes: Arc<Semaphore>,
     watches: Arc<Semaphore>,
+    snapshots: Arc<Semaphore>,
 }
 
 impl Admission {
@@ -28,6 +32,7 @@ impl Admission {
         Self {
             bytes: Arc::new(Semaphore::new(REQUEST_BYTES_IN_WORK_MAX)),
             watches: Arc::new(Semaphore::new(WATCHES_MAX)),
+            snapshots: Arc::new(Semaphore::new(SNAPSHOTS_MAX)),
         }
     }
 
@@ -42,6 +47,12 @@ impl Admission {
     /// Lets a watch in, until the permit is dropped; `None` when there are too many.
     pub(crate) fn watch(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.watches).try_acquire_owned().ok()
+    }
+
+    /// Lets a snapshot be made, until the permit is dropped.
+    pub(crate) fn snapshot(&self) -> Result<OwnedSemaphorePermit, Status> {
+        let permit = Arc::clone(&self.snapshots).try_acquire_owned();
+        permit.map_err(|_| errors::too_many_requests())
     }
 }
 

@@ -5,6 +5,7 @@
 //! proto       the published messages and services, compiled from proto/
 //! server      the listener: connections, HTTP/2, what is served, shutdown
 //! services    KV, Lease, Cluster, Maintenance, Auth, Health: one call in, one answer out
+//! snapshot    etcd's snapshot files, written and read
 //! watch       the Watch service: many watches on one stream
 //! convert     between the API's messages and the store's values
 //! errors      the store's errors as etcd's codes and texts; the only place that knows them
@@ -23,6 +24,7 @@ mod gateway;
 pub mod proto;
 mod server;
 mod services;
+pub mod snapshot;
 mod watch;
 
 pub use cluster::{ClusterView, Member, StatusView};

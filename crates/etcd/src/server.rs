@@ -1,6 +1,7 @@
 //! The listener: connections, HTTP/2 settings, what is served, shutdown.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,16 +52,18 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// What can be chosen about the service.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// How often a watch that asked for it hears of progress when it has no events. Etcd's
     /// `--watch-progress-notify-interval`.
     pub progress_interval: Duration,
+    /// Where a snapshot is put together before it is sent: it takes as much room as the store.
+    pub scratch_dir: PathBuf,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { progress_interval: Duration::from_secs(600) }
+        Self { progress_interval: Duration::from_secs(600), scratch_dir: std::env::temp_dir() }
     }
 }
 

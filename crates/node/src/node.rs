@@ -452,8 +452,12 @@ impl Node {
         let Listeners { etcd, s3, http } = listeners;
         let (kv, members, token) =
             (Arc::new(self.kv.clone()), Arc::clone(&self.members), stop.clone());
+        let options = onefold_etcd::Options {
+            scratch_dir: self.data_dir.clone(),
+            ..onefold_etcd::Options::default()
+        };
         parts.spawn(async move {
-            let outcome = onefold_etcd::serve(etcd, kv, members, token).await;
+            let outcome = onefold_etcd::serve_with(etcd, kv, members, options, token).await;
             ("the etcd port", reason(outcome))
         });
         let (files, keys, token) =

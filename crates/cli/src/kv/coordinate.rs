@@ -142,7 +142,20 @@ async fn while_alive<T>(
             Err(error) => Err(error.context("the lease was lost, and what it held with it")),
             Ok(()) => bail!("the lease ended"),
         },
-        _ = tokio::signal::ctrl_c() => Ok(None),
+        () = told_to_stop() => Ok(None),
+    }
+}
+
+/// Waits for Ctrl-C or SIGTERM: either way what is held is given up at once.
+async fn told_to_stop() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        // Without the one signal there is still the other.
+        return tokio::signal::ctrl_c().await.unwrap_or_default();
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
     }
 }
 

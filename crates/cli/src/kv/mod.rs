@@ -1,20 +1,26 @@
 //! `onefold kv`: the key-value store.
 
 mod coordinate;
+pub mod etcd;
+mod history;
 mod lease;
+mod mirror;
+mod nodes;
+mod read;
 mod script;
 mod text;
+mod watch;
 
-use std::io::{Read, Write};
+use std::io::Read;
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use bytes::Bytes;
 use clap::{Args, Subcommand};
 use onefold_client::Client;
 use onefold_kv::{
-    DeleteRangeRequest, EventKind, Kv, LeaseId, PutRequest, RangeRequest, SortOrder, WatchRequest,
+    CompactRequest, DeleteRangeRequest, Kv, LeaseId, PutRequest, RangeRequest, WatchRequest,
 };
 use onefold_types::Revision;
 use serde::Serialize;
@@ -38,37 +44,22 @@ pub enum KvCommand {
         /// Print the version before.
         #[arg(long)]
         prev_kv: bool,
+        /// Keep the key's value, and change its lease only.
+        #[arg(long, conflicts_with = "value")]
+        ignore_value: bool,
+        /// Keep the key's lease.
+        #[arg(long, conflicts_with = "lease")]
+        ignore_lease: bool,
     },
     /// Read keys: each key on a line, its value on the next.
-    Get {
-        #[command(flatten)]
-        span: Span,
-        /// Print values only.
-        #[arg(long)]
-        print_value_only: bool,
-        /// Print keys only.
-        #[arg(long, conflicts_with = "print_value_only")]
-        keys_only: bool,
-        /// Print only how many keys there are.
-        #[arg(long)]
-        count_only: bool,
-        /// At most so many keys; 0 for all.
-        #[arg(long, default_value_t = 0)]
-        limit: u64,
-        /// As they were at this revision.
-        #[arg(long, default_value_t = 0)]
-        rev: u64,
-        /// Largest key first.
-        #[arg(long)]
-        descending: bool,
-        /// Answer from the nearest replica without asking whether it is the latest.
-        #[arg(long)]
-        serializable: bool,
-    },
+    Get(read::GetArgs),
     /// Delete keys and print how many there were.
     Del {
         #[command(flatten)]
         span: Span,
+        /// Print what was deleted.
+        #[arg(long)]
+        prev_kv: bool,
     },
     /// Print every change, until Ctrl-C.
     Watch {
@@ -80,17 +71,33 @@ pub enum KvCommand {
         /// Print the version before as well.
         #[arg(long)]
         prev_kv: bool,
-        /// Run a command at each event, with ONEFOLD_WATCH_EVENT, ONEFOLD_WATCH_KEY,
-        /// ONEFOLD_WATCH_VALUE and ONEFOLD_WATCH_REVISION in its environment.
+        /// Run a line of shell at each event, with ONEFOLD_WATCH_EVENT, ONEFOLD_WATCH_KEY,
+        /// ONEFOLD_WATCH_VALUE and ONEFOLD_WATCH_REVISION in its environment, and with the
+        /// ETCD_WATCH_… variables of etcd's tool.
         #[arg(long, value_name = "COMMAND")]
         exec: Option<String>,
+        /// The same, as a program with its arguments behind `--`.
+        #[arg(last = true, conflicts_with = "exec")]
+        command: Vec<String>,
     },
-    /// Run a transaction read from standard input: lines of conditions, an empty line, operations
+    /// Run a transaction read from standard input or a file: lines of conditions, an empty line, operations
     /// if they hold, an empty line, operations if not.
     ///
     /// A condition is value("k") = "v", or mod, create, ver, lease compared by =, !=, < or > with a
     /// number. An operation is put KEY VALUE, get KEY [--prefix] or del KEY [--prefix].
-    Txn,
+    Txn {
+        /// Read it from this file.
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
+    /// Give up the history before a revision.
+    Compact {
+        /// The oldest revision that stays readable.
+        revision: u64,
+        /// Wait until the history is removed from the disk.
+        #[arg(long)]
+        physical: bool,
+    },
     /// Grant, keep and revoke leases.
     #[command(subcommand)]
     Lease(lease::LeaseCommand),
@@ -111,10 +118,44 @@ pub enum KvCommand {
         name: String,
         /// What to proclaim when elected; without it, print who is elected.
         value: Option<String>,
+        /// Print who is elected, now and from now on.
+        #[arg(long, short, conflicts_with = "value")]
+        listen: bool,
         /// Seconds after which a dead leader is replaced.
         #[arg(long, default_value_t = 10)]
         ttl: i64,
     },
+    /// Show each node's replica of the store.
+    Status,
+    /// Read through each node, and fail unless all answer.
+    Health,
+    /// Print every change as a line of JSON, in order, up to now.
+    History {
+        /// Only keys that begin so.
+        #[arg(long, default_value = "")]
+        prefix: String,
+        /// The first revision; where the readable history begins unless given.
+        #[arg(long, default_value_t = 0)]
+        from_rev: u64,
+        /// The last revision.
+        #[arg(long)]
+        to_rev: Option<u64>,
+    },
+    /// Save, check and restore files of the whole keyspace.
+    #[command(subcommand)]
+    Snapshot(etcd::snapshot::SnapshotCommand),
+    /// Fill the empty keyspace from a file of `etcdctl snapshot save`, or a stopped member's db file,
+    /// with all revisions, versions and leases. An import that was interrupted goes on.
+    ImportEtcd {
+        /// The file.
+        #[arg(required_unless_present = "abort")]
+        file: Option<PathBuf>,
+        /// Remove what an import has written that did not come to its end.
+        #[arg(long, conflicts_with = "file")]
+        abort: bool,
+    },
+    /// Keep keys the same as those of a running etcd, until Ctrl-C.
+    Mirror(mirror::MirrorArgs),
 }
 
 /// Which keys are meant.
@@ -157,45 +198,70 @@ impl Span {
 pub async fn run(command: KvCommand, client: &Client, format: Format) -> anyhow::Result<ExitCode> {
     let kv = client.kv();
     match command {
-        KvCommand::Put { key, value, lease, prev_kv } => {
+        KvCommand::Put { key, value, lease, prev_kv, ignore_value, ignore_lease } => {
+            let value = if ignore_value { Bytes::new() } else { read_value(value)? };
             let request = PutRequest {
                 lease: lease.unwrap_or_default(),
                 prev_kv,
-                ..PutRequest::new(key, read_value(value)?)
+                ignore_value,
+                ignore_lease,
+                ..PutRequest::new(key, value)
             };
             put(&*kv, request, format).await?;
         }
-        KvCommand::Get { .. } => get(&*kv, command, format).await?,
-        KvCommand::Del { span } => {
+        KvCommand::Get(arguments) => read::run(&*kv, arguments, format).await?,
+        KvCommand::Del { span, prev_kv } => {
             let (key, range_end) = span.parts()?;
-            let request = DeleteRangeRequest { key, range_end, prev_kv: false };
-            let deleted = kv.delete_range(request).await?.deleted;
-            match format {
-                Format::Json => print_json(&serde_json::json!({ "deleted": deleted }))?,
-                Format::Table => println!("{deleted}"),
-            }
+            delete(&*kv, DeleteRangeRequest { key, range_end, prev_kv }, format).await?;
         }
-        KvCommand::Watch { span, rev, prev_kv, exec } => {
+        KvCommand::Watch { span, rev, prev_kv, exec, command } => {
             let (key, range_end) = span.parts()?;
             let from_revision = Revision(rev);
             let request =
                 WatchRequest { key, range_end, from_revision, prev_kv, ..WatchRequest::default() };
-            watch(&kv, request, exec.as_deref(), format).await?;
+            let action = match exec {
+                Some(line) => watch::Action::Shell(line),
+                None if command.is_empty() => watch::Action::None,
+                None => watch::Action::Program(command),
+            };
+            watch::run(&kv, request, &action, format).await?;
         }
-        KvCommand::Txn => {
-            let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
+        KvCommand::Txn { file } => {
+            let text = script::read(file.as_deref())?;
             let answer = kv.txn(script::parse(&text)?).await?;
             script::print(&answer, format)?;
+        }
+        KvCommand::Compact { revision, physical } => {
+            let revision = Revision(revision);
+            kv.compact(CompactRequest { revision, physical }).await?;
+            match format {
+                Format::Json => print_json(&serde_json::json!({ "compacted": revision }))?,
+                Format::Table => println!("compacted revision {revision}"),
+            }
         }
         KvCommand::Lease(command) => lease::run(command, &kv, format).await?,
         KvCommand::Lock { name, ttl, command } => {
             return coordinate::lock(&kv, &name, ttl, &command).await;
         }
-        KvCommand::Elect { name, value: Some(value), ttl } => {
+        KvCommand::Elect { name, value: Some(value), ttl, .. } => {
             coordinate::campaign(&kv, &name, &value, ttl).await?;
         }
         KvCommand::Elect { name, value: None, .. } => coordinate::observe(&kv, &name).await?,
+        KvCommand::Status => nodes::status(client, format).await?,
+        KvCommand::Health => return nodes::health(client, format).await,
+        KvCommand::History { prefix, from_rev, to_rev } => {
+            let from_revision = Revision(from_rev);
+            let watch = WatchRequest { from_revision, ..WatchRequest::prefix(prefix) };
+            history::run(&kv, watch, to_rev.map(Revision)).await?;
+        }
+        KvCommand::Snapshot(command) => {
+            etcd::snapshot::run(command, client, &kv, format).await?;
+        }
+        KvCommand::ImportEtcd { file: Some(file), .. } => {
+            etcd::import::run(&kv, &file, format).await?;
+        }
+        KvCommand::ImportEtcd { file: None, .. } => etcd::import::abort(&kv).await?,
+        KvCommand::Mirror(arguments) => mirror::run(&kv, arguments).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -232,104 +298,19 @@ async fn put(kv: &dyn Kv, request: PutRequest, format: Format) -> anyhow::Result
     Ok(())
 }
 
-async fn get(kv: &dyn Kv, command: KvCommand, format: Format) -> anyhow::Result<()> {
-    let KvCommand::Get {
-        span,
-        print_value_only,
-        keys_only,
-        count_only,
-        limit,
-        rev,
-        descending,
-        serializable,
-    } = command
-    else {
-        bail!("not a get");
-    };
-    let (key, range_end) = span.parts()?;
-    let answer = kv
-        .range(RangeRequest {
-            key,
-            range_end,
-            limit,
-            revision: Revision(rev),
-            sort_order: if descending { SortOrder::Descend } else { SortOrder::None },
-            serializable,
-            keys_only,
-            count_only,
-            ..RangeRequest::default()
-        })
-        .await?;
-    if count_only {
-        match format {
-            Format::Json => print_json(&serde_json::json!({ "count": answer.count }))?,
-            Format::Table => println!("{}", answer.count),
+async fn delete(kv: &dyn Kv, request: DeleteRangeRequest, format: Format) -> anyhow::Result<()> {
+    let wants_previous = request.prev_kv;
+    let answer = kv.delete_range(request).await?;
+    let previous: Vec<Record> = answer.prev_kvs.into_iter().map(Record::from).collect();
+    match format {
+        Format::Json if wants_previous => {
+            print_json(&serde_json::json!({ "deleted": answer.deleted, "previous": previous }))?
         }
-        return Ok(());
-    }
-    if span.is_one() && answer.kvs.is_empty() {
-        bail!("there is no key {:?}", span.key);
-    }
-    let records: Vec<Record> = answer.kvs.into_iter().map(Record::from).collect();
-    if format == Format::Json {
-        return print_json(&records);
-    }
-    for record in &records {
-        record.print(keys_only, print_value_only)?;
-    }
-    Ok(())
-}
-
-async fn watch(
-    kv: &Arc<dyn Kv>,
-    request: WatchRequest,
-    exec: Option<&str>,
-    format: Format,
-) -> anyhow::Result<()> {
-    let mut watcher = kv.watch(request).await?;
-    loop {
-        let batch = watcher.next().await?;
-        if let Some(compacted) = batch.compacted {
-            bail!("the history before revision {compacted} is compacted; watch from there");
-        }
-        for event in batch.events {
-            let kind = match event.kind {
-                EventKind::Put => "PUT",
-                EventKind::Delete => "DELETE",
-            };
-            let record = Record::from(event.kv);
-            if format == Format::Json {
-                let line = serde_json::json!({
-                    "event": kind,
-                    "kv": record,
-                    "previous": event.prev_kv.map(Record::from),
-                });
-                println!("{line}");
-            } else {
-                println!("{kind}");
-                if let Some(previous) = event.prev_kv.map(Record::from) {
-                    previous.print(false, false)?;
-                }
-                record.print(event.kind == EventKind::Delete, false)?;
-            }
-            std::io::stdout().flush()?;
-            if let Some(command) = exec {
-                execute(command, kind, &record).await?;
-            }
+        Format::Json => print_json(&serde_json::json!({ "deleted": answer.deleted }))?,
+        Format::Table => {
+            println!("{}", answer.deleted);
+            previous.iter().try_for_each(|record| record.print(false, false))?;
         }
     }
-}
-
-async fn execute(command: &str, kind: &str, record: &Record) -> anyhow::Result<()> {
-    let status = tokio::process::Command::new("/bin/sh")
-        .args(["-c", command])
-        .env("ONEFOLD_WATCH_EVENT", kind)
-        .env("ONEFOLD_WATCH_KEY", record.key.to_string())
-        .env("ONEFOLD_WATCH_VALUE", record.value.to_string())
-        .env("ONEFOLD_WATCH_REVISION", record.mod_revision.to_string())
-        .status()
-        .await
-        .with_context(|| format!("cannot run {command:?}"))?;
-    ensure!(status.success(), "{command:?} ended with {status}");
     Ok(())
 }

@@ -1,5 +1,8 @@
 //! Transactions as text, in the form that users of etcd's tool write them.
 
+use std::io::{BufRead, IsTerminal};
+use std::path::Path;
+
 use anyhow::{Context, bail, ensure};
 use bytes::Bytes;
 use onefold_kv::{
@@ -10,17 +13,44 @@ use onefold_kv::{
 use super::text::Record;
 use crate::output::{Format, print_json};
 
-/// Reads conditions, operations if they hold, and operations if not, with empty lines between.
+/// Reads a script: all of a file, or of standard input up to the end of its third part. A person at a
+/// terminal is told which part is next.
+pub fn read(file: Option<&Path>) -> anyhow::Result<String> {
+    if let Some(file) = file {
+        return std::fs::read_to_string(file)
+            .with_context(|| format!("cannot read {}", file.display()));
+    }
+    let stdin = std::io::stdin();
+    let is_terminal = stdin.is_terminal();
+    let mut text = String::new();
+    for part in ["conditions:", "if they hold (get, put, del):", "if not (get, put, del):"] {
+        if is_terminal {
+            eprintln!("{part}");
+        }
+        loop {
+            let mut line = String::new();
+            let bytes = stdin.lock().read_line(&mut line).context("cannot read standard input")?;
+            text.push_str(&line);
+            if bytes == 0 || line.trim().is_empty() {
+                break;
+            }
+        }
+    }
+    Ok(text)
+}
+
+/// Reads conditions, operations if they hold, and operations if not; an empty line ends each part.
 pub fn parse(text: &str) -> anyhow::Result<TxnRequest> {
-    let mut parts = text.split("\n\n");
-    let mut lines = || {
-        let part = parts.next().unwrap_or_default();
-        part.lines().map(str::trim).filter(|line| !line.is_empty())
-    };
-    let compare = lines().map(parse_compare).collect::<anyhow::Result<_>>()?;
-    let success = lines().map(parse_operation).collect::<anyhow::Result<_>>()?;
-    let failure = lines().map(parse_operation).collect::<anyhow::Result<_>>()?;
+    let mut lines = text.lines().map(str::trim);
+    let compare = part(&mut lines).map(parse_compare).collect::<anyhow::Result<_>>()?;
+    let success = part(&mut lines).map(parse_operation).collect::<anyhow::Result<_>>()?;
+    let failure = part(&mut lines).map(parse_operation).collect::<anyhow::Result<_>>()?;
     Ok(TxnRequest { compare, success, failure })
+}
+
+/// The lines up to the next empty one.
+fn part<'t>(lines: &mut impl Iterator<Item = &'t str>) -> impl Iterator<Item = &'t str> {
+    lines.take_while(|line| !line.is_empty())
 }
 
 /// `target("key") result "operand"`.
@@ -166,6 +196,12 @@ mod tests {
         assert_eq!(txn.success[0], Operation::Put(PutRequest::new("k", "c d")));
         assert_eq!(txn.success[1], Operation::Range(RangeRequest::prefix("x")));
         assert_eq!(txn.failure, [Operation::DeleteRange(DeleteRangeRequest::key("k"))]);
+    }
+
+    #[test]
+    fn a_script_without_conditions_begins_with_an_empty_line() {
+        let txn = parse("\nput k v\n\ndel k\n\n").unwrap();
+        assert_eq!((txn.compare.len(), txn.success.len(), txn.failure.len()), (0, 1, 1));
     }
 
     #[test]

@@ -12,3 +12,4 @@ mod hostile;
 mod jobs;
 mod local_cluster;
 mod membership;
+mod moving;

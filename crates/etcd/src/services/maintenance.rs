@@ -5,6 +5,7 @@ use onefold_kv::Kv;
 use tonic::{Request, Response, Status, async_trait};
 use tracing::debug;
 
+use super::snapshot;
 use crate::convert::number;
 use crate::errors::{self, unimplemented};
 use crate::gateway::{Gateway, present};
@@ -85,9 +86,10 @@ impl Maintenance for Gateway {
 
     async fn snapshot(
         &self,
-        _: Request<SnapshotRequest>,
+        request: Request<SnapshotRequest>,
     ) -> Result<Response<Self::SnapshotStream>, Status> {
-        Err(unimplemented("Snapshot", "read the keyspace at one revision with Range instead"))
+        let call = self.admit(request).await?;
+        Ok(Response::new(snapshot::stream(self, &*call.kv).await?))
     }
 
     async fn move_leader(

@@ -8,3 +8,4 @@ mod health;
 mod kv;
 mod lease;
 mod maintenance;
+mod snapshot;

@@ -74,7 +74,7 @@ pub struct Contents {
     pub records: u64,
     /// Leases.
     pub leases: u64,
-    /// Users and roles.
+    /// Users.
     pub users: u64,
     /// Roles.
     pub roles: u64,
@@ -144,14 +144,14 @@ impl EtcdFile {
     pub fn examine(&self) -> Result<Contents, SnapshotError> {
         let mut contents = Contents { compacted: self.compacted()?, ..Contents::default() };
         let mut last = Revision(1).max(contents.compacted);
-        self.records(|record| {
+        for record in self.records()? {
+            let VersionRecord { kv, .. } = record?;
             contents.records += 1;
-            contents.key_bytes_max = contents.key_bytes_max.max(record.kv.key.len());
-            let bytes = record.kv.key.len() + record.kv.value.len();
-            contents.record_bytes_max = contents.record_bytes_max.max(bytes);
-            last = last.max(record.kv.mod_revision);
-            Ok::<(), SnapshotError>(())
-        })?;
+            contents.key_bytes_max = contents.key_bytes_max.max(kv.key.len());
+            contents.record_bytes_max =
+                contents.record_bytes_max.max(kv.key.len() + kv.value.len());
+            last = last.max(kv.mod_revision);
+        }
         contents.revision = last;
         contents.leases = self.leases()?.len() as u64;
         contents.users = self.count(schema::USERS)?;
@@ -174,27 +174,14 @@ impl EtcdFile {
         Ok(leases)
     }
 
-    /// Gives every record to `take`, in the order of revisions.
-    ///
-    /// # Errors
-    /// When the file is damaged, or `take` fails.
-    pub fn records<E: From<SnapshotError>>(
-        &self,
-        mut take: impl FnMut(VersionRecord) -> Result<(), E>,
-    ) -> Result<(), E> {
-        for record in self.record_iter()? {
-            take(record?)?;
-        }
-        Ok(())
-    }
-
     /// Every record, in the order of revisions.
     ///
     /// # Errors
     /// When the file has no keys at all.
-    pub fn record_iter(
+    pub fn records(
         &self,
-    ) -> Result<impl Iterator<Item = Result<VersionRecord, SnapshotError>> + '_, SnapshotError> {
+    ) -> Result<impl Iterator<Item = Result<VersionRecord, SnapshotError>> + use<'_>, SnapshotError>
+    {
         let bucket = self.bucket(schema::KEY)?;
         let bucket = bucket.ok_or_else(|| self.not_etcd("it has no bucket of keys"))?;
         Ok(self.pairs(&bucket).map(|pair| {
@@ -245,7 +232,7 @@ impl EtcdFile {
     fn pairs(
         &self,
         bucket: &Bucket,
-    ) -> impl Iterator<Item = Result<(Bytes, Bytes), SnapshotError>> + '_ {
+    ) -> impl Iterator<Item = Result<(Bytes, Bytes), SnapshotError>> + use<'_> {
         self.database.entries(bucket).map(|entry| match entry {
             Ok(Entry::Pair { key, value }) => Ok((key, value)),
             Ok(Entry::Bucket { .. }) => Err(self.not_etcd("a bucket lies within another one")),

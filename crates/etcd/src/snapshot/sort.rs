@@ -166,8 +166,7 @@ mod tests {
                 let at = u64::from_le_bytes(record.try_into().expect("eight bytes"));
                 found.push((revision, at));
             }
-            let mut expected: Vec<_> =
-                (0..300).map(|at| (Revision(at * 7919 % 100), at)).collect();
+            let mut expected: Vec<_> = (0..300).map(|at| (Revision(at * 7919 % 100), at)).collect();
             expected.sort();
             assert_eq!(found, expected, "runs of {run_bytes} bytes");
         }

@@ -22,7 +22,9 @@ pub(crate) enum WriteError {
     #[error(transparent)]
     Store(#[from] KvError),
     /// The file's error.
-    #[error("the snapshot cannot be written to the data folder: {0}; make room there, then try again")]
+    #[error(
+        "the snapshot cannot be written to the data folder: {0}; make room there, then try again"
+    )]
     File(#[from] BoltError),
 }
 
@@ -37,11 +39,7 @@ impl From<io::Error> for WriteError {
 ///
 /// `index` is the log entry that the store stands at: etcd's restore looks for the number, and
 /// begins a log of its own.
-pub(crate) fn write(
-    export: &Export,
-    index: u64,
-    folder: &Path,
-) -> Result<(File, u64), WriteError> {
+pub(crate) fn write(export: &Export, index: u64, folder: &Path) -> Result<(File, u64), WriteError> {
     let file = tempfile::tempfile_in(folder)?;
     let mut writer = Writer::new(BufWriter::with_capacity(BUFFER_BYTES, file))?;
     for name in schema::EMPTY {
@@ -69,8 +67,7 @@ fn write_meta<W: Write + Seek>(
     let mut meta = writer.bucket(schema::META);
     meta.put(schema::CONSISTENT_INDEX, &index.to_be_bytes())?;
     if export.compacted() != Revision::ZERO {
-        let compacted =
-            Place { revision: export.compacted(), sub: 0, is_deletion: false }.encode();
+        let compacted = Place { revision: export.compacted(), sub: 0, is_deletion: false }.encode();
         meta.put(schema::FINISHED_COMPACTION, &compacted)?;
         meta.put(schema::SCHEDULED_COMPACTION, &compacted)?;
     }

@@ -443,6 +443,7 @@ fn interrupts(error: &KvError) -> bool {
         KvError::TimedOut { .. }
             | KvError::Unavailable { .. }
             | KvError::Overloaded { .. }
+            | KvError::Importing
             | KvError::Internal { .. }
     )
 }

@@ -78,7 +78,6 @@ async fn calls_that_are_not_served_say_so() {
     assert_unimplemented("MemberPromote", promote);
     assert_unimplemented("Hash", maintenance.hash(HashRequest {}).await);
     assert_unimplemented("HashKV", maintenance.hash_kv(HashKvRequest::default()).await);
-    assert_unimplemented("Snapshot", maintenance.snapshot(SnapshotRequest {}).await);
     let move_leader = maintenance.move_leader(MoveLeaderRequest::default()).await;
     assert_unimplemented("MoveLeader", move_leader);
     let downgrade = maintenance.downgrade(DowngradeRequest::default()).await;

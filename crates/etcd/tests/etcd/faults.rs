@@ -68,6 +68,14 @@ impl<K: Kv> Kv for Faulty<K> {
         self.inner()?.lease_grant(request).await
     }
 
+    async fn import(&self, step: ImportStep) -> Result<ImportResponse, KvError> {
+        self.inner()?.import(step).await
+    }
+
+    async fn export(&self) -> Result<Export, KvError> {
+        self.inner()?.export().await
+    }
+
     async fn lease_revoke(&self, id: LeaseId) -> Result<LeaseRevokeResponse, KvError> {
         self.inner()?.lease_revoke(id).await
     }

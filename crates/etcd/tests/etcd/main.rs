@@ -7,6 +7,7 @@ mod faults;
 mod fixture;
 mod keys;
 mod lease;
+mod snapshot;
 mod txn;
 mod watch;
 mod watching;

@@ -254,7 +254,7 @@ async fn progress_comes_after_every_event_that_it_promises() {
 
 #[tokio::test]
 async fn a_quiet_watch_is_notified_of_progress() {
-    let options = Options { progress_interval: Duration::from_millis(50) };
+    let options = Options { progress_interval: Duration::from_millis(50), ..Options::default() };
     let node = Node::start_with(options).await;
     let mut watching = Watching::start(&node).await;
     watching.create(key("other")).await;

@@ -150,7 +150,7 @@ impl Kv for LocalKv {
     }
 
     async fn export(&self) -> Result<Export, KvError> {
-        Export::new(self.view(false).await?)
+        Export::new(self.view(false).await?, self.term())
     }
 }
 

@@ -1,7 +1,7 @@
 //! A whole keyspace at one moment, in the order in which it was written.
 
 use onefold_table::{SpaceView, TableError, View};
-use onefold_types::Revision;
+use onefold_types::{Revision, Term};
 
 use super::keys::{self, EventId};
 use super::state::State;
@@ -15,12 +15,18 @@ use crate::{Event, KeySpan, KeyValue, KvError, LeaseId};
 pub struct Export {
     view: SpaceView,
     state: State,
+    raft_term: Term,
 }
 
 impl Export {
-    pub(crate) fn new(view: SpaceView) -> Result<Self, KvError> {
+    pub(crate) fn new(view: SpaceView, raft_term: Term) -> Result<Self, KvError> {
         let state = State::read(&view)?;
-        Ok(Self { view, state })
+        Ok(Self { view, state, raft_term })
+    }
+
+    /// The term of the group at the replica that was read.
+    pub fn raft_term(&self) -> Term {
+        self.raft_term
     }
 
     /// The store's revision.
