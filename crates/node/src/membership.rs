@@ -228,6 +228,7 @@ fn answer<T>(outcome: Result<T, Denial>) -> Result<(T, Bytes), RemoteError> {
                 ChangeRefused::Unknown(_) => RemoteCode::NotFound,
                 ChangeRefused::Removed(_) => RemoteCode::Denied,
                 ChangeRefused::Full => RemoteCode::Exhausted,
+                ChangeRefused::NoAddress(_) => RemoteCode::Invalid,
                 _ => RemoteCode::Conflict,
             },
             Denial::Registry(RegistryError::Undecodable { .. }) => RemoteCode::Internal,

@@ -268,6 +268,7 @@ fn what_cannot_be_done_to_nodes_is_said() {
     refuse(&cluster, &["node", "drain", "9"], "no node 9");
     let taken = cluster.nodes[1].peer.clone();
     refuse(&cluster, &["node", "add", &taken], "belongs to node 2");
+    refuse(&cluster, &["node", "add", "127.0.0.1"], "is no address");
     let invitation = cluster.must(&["node", "add", "127.0.0.1:1", "--replace", "2"]);
     assert!(invitation.contains("--listen 127.0.0.1:1 --join"), "{invitation}");
     cluster.must(&["node", "remove", "3"]);

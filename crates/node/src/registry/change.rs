@@ -25,6 +25,9 @@ pub(crate) enum ChangeRefused {
          join as a new node on an empty data folder"
     )]
     Removed(NodeId),
+    /// Nobody could connect to it.
+    #[error("{0:?} is no address; write it as HOST:PORT")]
+    NoAddress(String),
     /// Another process answers at the address.
     #[error(
         "{address} belongs to node {node}; choose another address, or say --replace {node} if the \
@@ -156,6 +159,9 @@ pub(crate) fn invite(
     address: &str,
     replaces: Option<NodeId>,
 ) -> Decision<NodeId> {
+    if !has_host_and_port(address) {
+        return Err(ChangeRefused::NoAddress(address.to_owned()));
+    }
     if let Some(node) = replaces {
         match directory.state(node) {
             None => return Err(ChangeRefused::Unknown(node)),
@@ -193,6 +199,13 @@ pub(crate) fn invite(
         force: false,
     };
     Ok(Change { answer: id, records: vec![invitation] })
+}
+
+fn has_host_and_port(address: &str) -> bool {
+    let parts = address.rsplit_once(':');
+    parts.is_some_and(|(host, port)| {
+        !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0)
+    })
 }
 
 /// Begins to remove a node; an invitation is taken back at once.
@@ -343,6 +356,14 @@ mod tests {
         let again = invite(&directory, "h:10", Some(NodeId(3)));
         let by = NodeId(4);
         assert_eq!(again, Err(ChangeRefused::ReplacedAlready { node: NodeId(3), by }));
+    }
+
+    #[test]
+    fn nobody_is_invited_to_what_is_no_address() {
+        for address in ["h", "h:", ":9", "h:0", "h:65536", ""] {
+            let refused = Err(ChangeRefused::NoAddress(address.to_owned()));
+            assert_eq!(invite(&directory(), address, None), refused);
+        }
     }
 
     #[test]
