@@ -4,7 +4,7 @@
 //! those of etcd's `api/v3rpc/rpctypes` to the letter. What etcd has no error for says in its own
 //! words what is wrong.
 
-use onefold_kv::KvError;
+use onefold_kv::{AuthError, KvError};
 use tonic::{Code, Status};
 use tracing::{debug, error};
 
@@ -47,6 +47,7 @@ pub(crate) fn status(error: KvError) -> Status {
         KvError::Unavailable { .. } => return no_leader(),
         KvError::Overloaded { .. } => return too_many_requests(),
         KvError::KeyTooLong { .. } => return Status::invalid_argument(error.to_string()),
+        KvError::Auth(error) => return auth_status(error),
         KvError::AnswerTooLarge => return Status::resource_exhausted(error.to_string()),
         KvError::Importing => return Status::unavailable(error.to_string()),
         KvError::ImportRefused { .. } => return Status::failed_precondition(error.to_string()),
@@ -99,24 +100,44 @@ pub(crate) fn empty_operation() -> Status {
     status(KvError::KeyNotFound)
 }
 
-/// Authentication was asked for where it is off.
-pub(crate) fn auth_not_enabled() -> Status {
-    Status::failed_precondition("etcdserver: authentication is not enabled")
-}
+/// The answer for an error about users and roles.
+fn auth_status(error: &AuthError) -> Status {
+    use Code::{FailedPrecondition, InvalidArgument, PermissionDenied, Unauthenticated, Unknown};
 
-/// Authentication cannot be turned on without the user `root`.
-pub(crate) fn root_user_not_exist() -> Status {
-    Status::failed_precondition("etcdserver: root user does not exist")
-}
-
-/// No such user.
-pub(crate) fn user_not_found() -> Status {
-    Status::failed_precondition("etcdserver: user name not found")
-}
-
-/// No such role.
-pub(crate) fn role_not_found() -> Status {
-    Status::failed_precondition("etcdserver: role name not found")
+    let (code, text) = match error {
+        AuthError::RootUserNotFound => (FailedPrecondition, "etcdserver: root user does not exist"),
+        AuthError::RootRoleNotGranted => {
+            (FailedPrecondition, "etcdserver: root user does not have root role")
+        }
+        AuthError::UserExists => (FailedPrecondition, "etcdserver: user name already exists"),
+        AuthError::UserEmpty => (InvalidArgument, "etcdserver: user name is empty"),
+        AuthError::UserNotFound => (FailedPrecondition, "etcdserver: user name not found"),
+        AuthError::RoleExists => (FailedPrecondition, "etcdserver: role name already exists"),
+        AuthError::RoleNotFound => (FailedPrecondition, "etcdserver: role name not found"),
+        AuthError::RoleEmpty => (InvalidArgument, "etcdserver: role name is empty"),
+        AuthError::PermissionNotGiven => (InvalidArgument, "etcdserver: permission not given"),
+        AuthError::WrongPassword => {
+            (InvalidArgument, "etcdserver: authentication failed, invalid user ID or password")
+        }
+        AuthError::NoPassword => {
+            (Unknown, "auth: authentication failed, password was given for no password user")
+        }
+        AuthError::PermissionDenied => (PermissionDenied, "etcdserver: permission denied"),
+        AuthError::RoleNotGranted => {
+            (FailedPrecondition, "etcdserver: role is not granted to the user")
+        }
+        AuthError::PermissionNotGranted => {
+            (FailedPrecondition, "etcdserver: permission is not granted to the role")
+        }
+        AuthError::NotEnabled => (FailedPrecondition, "etcdserver: authentication is not enabled"),
+        AuthError::InvalidToken => (Unauthenticated, "etcdserver: invalid auth token"),
+        AuthError::InvalidManagement => (InvalidArgument, "etcdserver: invalid auth management"),
+        AuthError::PasswordTooLong => return Status::invalid_argument(error.to_string()),
+        AuthError::TooManyRecords | AuthError::RecordTooLarge => {
+            return Status::resource_exhausted(error.to_string());
+        }
+    };
+    Status::new(code, text)
 }
 
 /// A call of the API that is not served.

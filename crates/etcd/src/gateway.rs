@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use onefold_kv::limits::REQUEST_BYTES_MAX;
-use onefold_kv::{Header, Kv, KvError, RangeRequest};
+use onefold_kv::{AuthQuery, Caller, Header, Kv, KvError, Proof, RangeRequest};
 use onefold_types::Revision;
 use prost::Message;
 use tokio::sync::OwnedSemaphorePermit;
@@ -16,13 +16,19 @@ use crate::convert::number;
 use crate::proto::etcdserverpb::ResponseHeader;
 use crate::{ClusterView, Options, errors};
 
+/// Metadata in which clients show their token, in the order of their weight.
+const TOKEN: [&str; 2] = ["token", "authorization"];
+
+/// What stands before a token in an `authorization`, if anything does.
+const TOKEN_SCHEME: &str = "Bearer ";
+
 /// Metadata by which clients ask to be refused rather than kept waiting without a leader.
 const REQUIRE_LEADER: &str = "hasleader";
 
 /// The store, the cluster and the bounds, behind every service. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Gateway {
-    /// Calls take theirs from [`Admitted`].
+    /// For callers who do not say who they are. Calls take theirs from [`Admitted`].
     kv: Arc<dyn Kv>,
     pub(crate) cluster: Arc<dyn ClusterView>,
     pub(crate) admission: Admission,
@@ -37,6 +43,7 @@ impl Gateway {
         options: Options,
         shutdown: CancellationToken,
     ) -> Self {
+        let kv = kv.on_behalf_of(Caller::Anonymous);
         Self { kv, cluster, admission: Admission::new(), options, shutdown }
     }
 
@@ -60,28 +67,40 @@ impl Gateway {
         })
     }
 
-    /// Takes a call in: whether it may be served now, and by which store.
+    /// Takes a call in: whether it may be served now, and by which store for whom.
     pub(crate) async fn admit<T: Message>(
         &self,
         request: Request<T>,
     ) -> Result<Admitted<T>, Status> {
         let (metadata, extensions, request) = request.into_parts();
         let kv = self.enter(&metadata, &extensions).await?;
-        let bytes = request.encoded_len();
-        if bytes > REQUEST_BYTES_MAX {
-            return Err(errors::request_too_large());
-        }
-        let _permit = self.admission.request(bytes)?;
-        Ok(Admitted { request, kv, _permit })
+        let kv = identified(kv, &metadata).await.map_err(errors::status)?;
+        self.count(request, kv)
+    }
+
+    /// The same for a call whose caller is still to be found out.
+    pub(crate) async fn admit_stranger<T: Message>(
+        &self,
+        request: Request<T>,
+    ) -> Result<Admitted<T>, Status> {
+        let (metadata, extensions, request) = request.into_parts();
+        let kv = self.enter(&metadata, &extensions).await?;
+        self.count(request, kv)
     }
 
     /// Takes a stream of requests in. What each of them costs is counted where it is served.
+    ///
+    /// As in etcd, one with a token that is not valid comes in, and each of its requests is refused.
     pub(crate) async fn admit_stream<T>(
         &self,
         request: Request<Streaming<T>>,
     ) -> Result<AdmittedStream<T>, Status> {
         let (metadata, extensions, requests) = request.into_parts();
         let kv = self.enter(&metadata, &extensions).await?;
+        let kv = match identified(kv.clone(), &metadata).await {
+            Err(KvError::Auth(_)) => kv.on_behalf_of(nobody()),
+            result => result.map_err(errors::status)?,
+        };
         Ok(AdmittedStream { requests, kv, requires_leader: requires_leader(&metadata) })
     }
 
@@ -98,7 +117,8 @@ impl Gateway {
         self.store(metadata, connection).await
     }
 
-    /// The store that serves a call, for those that are let in whatever state this node is in.
+    /// The store that serves a call, for those that are let in whatever state this node is in; so
+    /// far for a caller who does not say who it is.
     pub(crate) async fn store(
         &self,
         _metadata: &MetadataMap,
@@ -106,6 +126,33 @@ impl Gateway {
     ) -> Result<Arc<dyn Kv>, Status> {
         Ok(self.kv.clone())
     }
+
+    fn count<T: Message>(&self, request: T, kv: Arc<dyn Kv>) -> Result<Admitted<T>, Status> {
+        let bytes = request.encoded_len();
+        if bytes > REQUEST_BYTES_MAX {
+            return Err(errors::request_too_large());
+        }
+        let _permit = self.admission.request(bytes)?;
+        Ok(Admitted { request, kv, _permit })
+    }
+}
+
+/// The store for whom the token says, if there is one.
+pub(crate) async fn identified(
+    kv: Arc<dyn Kv>,
+    metadata: &MetadataMap,
+) -> Result<Arc<dyn Kv>, KvError> {
+    let Some(token) = TOKEN.iter().find_map(|name| metadata.get(*name)) else { return Ok(kv) };
+    // What is not text is nobody's token.
+    let token = token.to_str().unwrap_or_default();
+    let token = token.strip_prefix(TOKEN_SCHEME).unwrap_or(token);
+    let caller = kv.auth().identify(token).await?;
+    Ok(kv.on_behalf_of(caller))
+}
+
+/// A caller whose token is not valid.
+fn nobody() -> Caller {
+    Caller::User(Proof { name: String::new(), revision: 0 })
 }
 
 /// A call that was let in.
@@ -115,6 +162,23 @@ pub(crate) struct Admitted<T> {
     pub(crate) kv: Arc<dyn Kv>,
     /// Counts the call as in work.
     _permit: OwnedSemaphorePermit,
+}
+
+impl<T> Admitted<T> {
+    /// Refuses whoever may not do everything.
+    pub(crate) async fn root(&self) -> Result<(), Status> {
+        require(&*self.kv, AuthQuery::IsRoot).await
+    }
+
+    /// Refuses whoever is nobody.
+    pub(crate) async fn user(&self) -> Result<(), Status> {
+        require(&*self.kv, AuthQuery::IsUser).await
+    }
+}
+
+/// Refuses a caller of whom the question is not answered with yes.
+pub(crate) async fn require(kv: &dyn Kv, question: AuthQuery) -> Result<(), Status> {
+    kv.auth().ask(question).await.map(drop).map_err(errors::status)
 }
 
 /// A stream that was let in.
@@ -146,6 +210,8 @@ async fn header_at(kv: &dyn Kv, revision: Revision) -> Result<Header, KvError> {
         count_only: true,
         ..RangeRequest::key(&[0][..])
     };
+    // Where the store stands is everybody's to know.
+    let kv = kv.on_behalf_of(Caller::Trusted);
     Ok(kv.range(nothing).await?.header)
 }
 

@@ -5,6 +5,7 @@
 use bytes::Bytes;
 use onefold_table::View;
 
+use crate::store::auth::AuthState;
 use crate::store::command::{self, Answer, Command};
 use crate::store::{Observer, Position, Round, range, state::State};
 use crate::{
@@ -73,7 +74,7 @@ struct Nobody;
 impl Observer for Nobody {
     fn committed(&mut self, _: Round) {}
 
-    fn restored(&mut self, _: Position) {}
+    fn restored(&mut self, _: Position, _: &AuthState) {}
 }
 
 #[cfg(test)]

@@ -35,29 +35,33 @@ impl Cluster for Gateway {
 
     async fn member_add(
         &self,
-        _: Request<MemberAddRequest>,
+        request: Request<MemberAddRequest>,
     ) -> Result<Response<MemberAddResponse>, Status> {
+        self.admit(request).await?.root().await?;
         Err(unimplemented("MemberAdd", FIXED_MEMBERS))
     }
 
     async fn member_remove(
         &self,
-        _: Request<MemberRemoveRequest>,
+        request: Request<MemberRemoveRequest>,
     ) -> Result<Response<MemberRemoveResponse>, Status> {
+        self.admit(request).await?.root().await?;
         Err(unimplemented("MemberRemove", FIXED_MEMBERS))
     }
 
     async fn member_update(
         &self,
-        _: Request<MemberUpdateRequest>,
+        request: Request<MemberUpdateRequest>,
     ) -> Result<Response<MemberUpdateResponse>, Status> {
+        self.admit(request).await?.root().await?;
         Err(unimplemented("MemberUpdate", "a node tells its own addresses when it starts"))
     }
 
     async fn member_promote(
         &self,
-        _: Request<MemberPromoteRequest>,
+        request: Request<MemberPromoteRequest>,
     ) -> Result<Response<MemberPromoteResponse>, Status> {
+        self.admit(request).await?.root().await?;
         Err(unimplemented("MemberPromote", FIXED_MEMBERS))
     }
 }

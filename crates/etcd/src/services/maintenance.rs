@@ -1,14 +1,15 @@
 //! Status, alarms and the store's upkeep.
 
 use futures::stream::BoxStream;
-use onefold_kv::Kv;
+use onefold_kv::{AuthQuery, Kv};
 use tonic::{Request, Response, Status, async_trait};
 use tracing::debug;
 
 use super::snapshot;
 use crate::convert::number;
 use crate::errors::{self, unimplemented};
-use crate::gateway::{Gateway, present};
+use crate::gateway::{Gateway, identified, present, require};
+use crate::proto::etcdserverpb::alarm_request::AlarmAction;
 use crate::proto::etcdserverpb::maintenance_server::Maintenance;
 use crate::proto::etcdserverpb::{
     AlarmRequest, AlarmResponse, DefragmentRequest, DefragmentResponse, DowngradeRequest,
@@ -29,6 +30,10 @@ impl Maintenance for Gateway {
         request: Request<AlarmRequest>,
     ) -> Result<Response<AlarmResponse>, Status> {
         let call = self.admit(request).await?;
+        match call.request.action() {
+            AlarmAction::Get => call.user().await?,
+            _ => call.root().await?,
+        }
         let (header, _) = self.status_header(&*call.kv).await;
         Ok(Response::new(AlarmResponse { header, alarms: Vec::new() }))
     }
@@ -39,6 +44,8 @@ impl Maintenance for Gateway {
         request: Request<StatusRequest>,
     ) -> Result<Response<StatusResponse>, Status> {
         let kv = self.store(request.metadata(), request.extensions()).await?;
+        let kv = identified(kv, request.metadata()).await.map_err(errors::status)?;
+        require(&*kv, AuthQuery::IsUser).await?;
         let status = self.cluster.status();
         let leader = self.cluster.leader();
         let (header, mut errors) = self.status_header(&*kv).await;
@@ -70,15 +77,21 @@ impl Maintenance for Gateway {
         &self,
         request: Request<DefragmentRequest>,
     ) -> Result<Response<DefragmentResponse>, Status> {
-        let _call = self.admit(request).await?;
+        let call = self.admit(request).await?;
+        call.root().await?;
         Ok(Response::new(DefragmentResponse { header: self.cluster_header() }))
     }
 
-    async fn hash(&self, _: Request<HashRequest>) -> Result<Response<HashResponse>, Status> {
+    async fn hash(&self, request: Request<HashRequest>) -> Result<Response<HashResponse>, Status> {
+        self.admit(request).await?.root().await?;
         Err(unimplemented("Hash", "it hashes etcd's own file format, which is not used here"))
     }
 
-    async fn hash_kv(&self, _: Request<HashKvRequest>) -> Result<Response<HashKvResponse>, Status> {
+    async fn hash_kv(
+        &self,
+        request: Request<HashKvRequest>,
+    ) -> Result<Response<HashKvResponse>, Status> {
+        self.admit(request).await?.root().await?;
         Err(unimplemented("HashKV", "compare members by reading the same revision from each"))
     }
 
@@ -89,20 +102,23 @@ impl Maintenance for Gateway {
         request: Request<SnapshotRequest>,
     ) -> Result<Response<Self::SnapshotStream>, Status> {
         let call = self.admit(request).await?;
+        call.root().await?;
         Ok(Response::new(snapshot::stream(self, &*call.kv).await?))
     }
 
     async fn move_leader(
         &self,
-        _: Request<MoveLeaderRequest>,
+        request: Request<MoveLeaderRequest>,
     ) -> Result<Response<MoveLeaderResponse>, Status> {
+        self.admit(request).await?.root().await?;
         Err(unimplemented("MoveLeader", "stop the leader's node and another one takes over"))
     }
 
     async fn downgrade(
         &self,
-        _: Request<DowngradeRequest>,
+        request: Request<DowngradeRequest>,
     ) -> Result<Response<DowngradeResponse>, Status> {
+        self.admit(request).await?.root().await?;
         Err(unimplemented("Downgrade", "its storage is not etcd's and has no older versions"))
     }
 }

@@ -320,6 +320,9 @@ impl Session {
             News::Failed(KvError::Compacted { compacted, .. }) => {
                 self.history_is_gone(followed.id, compacted).await
             }
+            News::Failed(KvError::Auth(error)) => {
+                self.no_longer_permitted(followed.id, KvError::Auth(error)).await
+            }
             News::Failed(error) => Err(interrupted(error)),
         }
     }
@@ -353,6 +356,17 @@ impl Session {
     async fn history_is_gone(&mut self, id: i64, compacted: Revision) -> Result<(), End> {
         self.remove(id);
         self.send(compacted_response(self.response(id), compacted)).await?;
+        self.finish_round().await
+    }
+}
+
+/// What is no longer the client's.
+impl Session {
+    async fn no_longer_permitted(&mut self, id: i64, error: KvError) -> Result<(), End> {
+        self.remove(id);
+        let cancel_reason = errors::status(error).message().to_owned();
+        let response = WatchResponse { canceled: true, cancel_reason, ..self.response(id) };
+        self.send(response).await?;
         self.finish_round().await
     }
 }

@@ -1,4 +1,4 @@
-//! Cluster, Maintenance, Auth and Health.
+//! Cluster, Maintenance and Health.
 
 use onefold_etcd::proto::etcdserverpb::*;
 use onefold_etcd::proto::health::HealthCheckRequest;
@@ -82,44 +82,6 @@ async fn calls_that_are_not_served_say_so() {
     assert_unimplemented("MoveLeader", move_leader);
     let downgrade = maintenance.downgrade(DowngradeRequest::default()).await;
     assert_unimplemented("Downgrade", downgrade);
-    assert_unimplemented("UserAdd", node.auth().user_add(AuthUserAddRequest::default()).await);
-    assert_unimplemented("RoleAdd", node.auth().role_add(AuthRoleAddRequest::default()).await);
-}
-
-#[tokio::test]
-async fn authentication_is_off_and_there_are_no_users() {
-    let node = Node::start().await;
-    let mut auth = node.auth();
-    let status = auth.auth_status(AuthStatusRequest {}).await.expect("an answer").into_inner();
-    assert_eq!((status.enabled, status.auth_revision), (false, 1));
-    auth.auth_disable(AuthDisableRequest {}).await.expect("it is off");
-    let users = auth.user_list(AuthUserListRequest {}).await.expect("an answer").into_inner();
-    assert!(users.users.is_empty());
-    let roles = auth.role_list(AuthRoleListRequest {}).await.expect("an answer").into_inner();
-    assert!(roles.roles.is_empty());
-
-    let enable = auth.auth_enable(AuthEnableRequest {}).await;
-    assert_error(enable, Code::FailedPrecondition, "etcdserver: root user does not exist");
-    let login = auth.authenticate(AuthenticateRequest::default()).await;
-    let text = "etcdserver: authentication is not enabled";
-    assert_error(login, Code::FailedPrecondition, text);
-
-    let code = Code::FailedPrecondition;
-    let text = "etcdserver: user name not found";
-    assert_error(auth.user_get(AuthUserGetRequest::default()).await, code, text);
-    assert_error(auth.user_delete(AuthUserDeleteRequest::default()).await, code, text);
-    let password = auth.user_change_password(AuthUserChangePasswordRequest::default()).await;
-    assert_error(password, code, text);
-    assert_error(auth.user_grant_role(AuthUserGrantRoleRequest::default()).await, code, text);
-    assert_error(auth.user_revoke_role(AuthUserRevokeRoleRequest::default()).await, code, text);
-
-    let text = "etcdserver: role name not found";
-    assert_error(auth.role_get(AuthRoleGetRequest::default()).await, code, text);
-    assert_error(auth.role_delete(AuthRoleDeleteRequest::default()).await, code, text);
-    let grant = auth.role_grant_permission(AuthRoleGrantPermissionRequest::default()).await;
-    assert_error(grant, code, text);
-    let revoke = auth.role_revoke_permission(AuthRoleRevokePermissionRequest::default()).await;
-    assert_error(revoke, code, text);
 }
 
 #[tokio::test]

@@ -29,6 +29,8 @@ impl Etcdctl {
         command
             .env("ETCDCTL_API", "3")
             .arg(format!("--endpoints={}", self.address))
+            // Logging in has the time to connect, which is short on a busy machine.
+            .args(["--dial-timeout=60s", "--command-timeout=60s"])
             .args(arguments)
             .kill_on_drop(true);
         command
@@ -157,4 +159,45 @@ async fn etcdctl_looks_after_the_cluster() {
     etcdctl.run(&["defrag"]).await;
     let hash = etcdctl.fail(&["endpoint", "hashkv"]).await;
     assert!(hash.contains("onefold does not serve HashKV"), "{hash}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn etcdctl_manages_users_and_roles() {
+    let node = Node::start().await;
+    let Some(etcdctl) = Etcdctl::find(node.address).await else { return };
+    etcdctl.run(&["user", "add", "root:secret"]).await;
+    etcdctl.run(&["user", "add", "alice:wonder"]).await;
+    assert_eq!(etcdctl.run(&["role", "add", "staff"]).await, "Role staff created\n");
+    etcdctl.run(&["role", "grant-permission", "staff", "readwrite", "--prefix", "app/"]).await;
+    etcdctl.run(&["role", "grant-permission", "staff", "read", "motd"]).await;
+    etcdctl.run(&["user", "grant-role", "alice", "staff"]).await;
+    etcdctl.run(&["user", "grant-role", "root", "root"]).await;
+    assert_eq!(etcdctl.run(&["auth", "enable"]).await, "Authentication Enabled\n");
+
+    let alice = "--user=alice:wonder";
+    assert_eq!(etcdctl.run(&[alice, "put", "app/a", "1"]).await, "OK\n");
+    assert_eq!(etcdctl.run(&[alice, "get", "--prefix", "app/"]).await, "app/a\n1\n");
+    let other = etcdctl.fail(&[alice, "put", "motd", "hello"]).await;
+    assert!(other.contains("etcdserver: permission denied"), "{other}");
+    let wrong = etcdctl.fail(&["--user=alice:x", "get", "motd"]).await;
+    assert!(wrong.contains("authentication failed, invalid user ID or password"), "{wrong}");
+    let nobody = etcdctl.fail(&["get", "motd"]).await;
+    assert!(nobody.contains("etcdserver: user name is empty"), "{nobody}");
+
+    let root = "--user=root:secret";
+    assert_eq!(etcdctl.run(&[root, "user", "list"]).await, "alice\nroot\n");
+    assert_eq!(etcdctl.run(&[root, "role", "list"]).await, "staff\n");
+    let told = etcdctl.run(&[root, "role", "get", "staff"]).await;
+    assert!(told.contains("[app/, app0) (prefix app/)") && told.contains("motd"), "{told}");
+    assert_eq!(etcdctl.run(&[root, "user", "get", "alice"]).await, "User: alice\nRoles: staff\n");
+    etcdctl.run(&[root, "role", "revoke-permission", "staff", "--prefix", "app/"]).await;
+    let revoked = etcdctl.fail(&[alice, "get", "app/a"]).await;
+    assert!(revoked.contains("etcdserver: permission denied"), "{revoked}");
+    etcdctl.feed(&[root, "user", "passwd", "alice", "--interactive=false"], "land\n").await;
+    assert_eq!(etcdctl.run(&["--user=alice:land", "get", "motd"]).await, "");
+    etcdctl.run(&[root, "user", "revoke-role", "alice", "staff"]).await;
+    etcdctl.run(&[root, "role", "delete", "staff"]).await;
+    etcdctl.run(&[root, "user", "delete", "alice"]).await;
+    assert_eq!(etcdctl.run(&[root, "auth", "disable"]).await, "Authentication Disabled\n");
+    assert_eq!(etcdctl.run(&["get", "app/a"]).await, "app/a\n1\n");
 }

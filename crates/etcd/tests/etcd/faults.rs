@@ -1,19 +1,22 @@
 //! A store that fails on command.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use onefold_kv::*;
 use tokio::sync::watch;
 
 /// Passes everything on until it is told an error, which it then answers to all.
-pub(crate) struct Faulty<K> {
-    inner: K,
+pub(crate) struct Faulty {
+    inner: Arc<dyn Kv>,
     fault: watch::Sender<Option<KvError>>,
     is_held: watch::Sender<bool>,
 }
 
-impl<K: Kv> Faulty<K> {
-    pub(crate) fn new(inner: K) -> Self {
-        Self { inner, fault: watch::Sender::new(None), is_held: watch::Sender::new(false) }
+impl Faulty {
+    pub(crate) fn new(inner: impl Kv + 'static) -> Self {
+        let (fault, is_held) = (watch::Sender::new(None), watch::Sender::new(false));
+        Self { inner: Arc::new(inner), fault, is_held }
     }
 
     pub(crate) fn fail(&self, error: KvError) {
@@ -25,16 +28,16 @@ impl<K: Kv> Faulty<K> {
         self.is_held.send_replace(is_held);
     }
 
-    fn inner(&self) -> Result<&K, KvError> {
+    fn inner(&self) -> Result<&dyn Kv, KvError> {
         match &*self.fault.borrow() {
             Some(error) => Err(error.clone()),
-            None => Ok(&self.inner),
+            None => Ok(&*self.inner),
         }
     }
 }
 
 #[async_trait]
-impl<K: Kv> Kv for Faulty<K> {
+impl Kv for Faulty {
     async fn range(&self, request: RangeRequest) -> Result<RangeResponse, KvError> {
         self.inner()?.range(request).await
     }
@@ -102,6 +105,16 @@ impl<K: Kv> Kv for Faulty<K> {
     async fn watch(&self, request: WatchRequest) -> Result<Box<dyn Watcher>, KvError> {
         let inner = self.inner()?.watch(request).await?;
         Ok(Box::new(FaultyWatcher { inner, fault: self.fault.subscribe() }))
+    }
+
+    fn auth(&self) -> &dyn Auth {
+        self.inner.auth()
+    }
+
+    fn on_behalf_of(&self, caller: Caller) -> Arc<dyn Kv> {
+        let inner = self.inner.on_behalf_of(caller);
+        let (fault, is_held) = (self.fault.clone(), self.is_held.clone());
+        Arc::new(Faulty { inner, fault, is_held })
     }
 }
 

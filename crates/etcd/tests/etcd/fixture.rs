@@ -84,7 +84,7 @@ pub(crate) struct Node {
     pub(crate) address: SocketAddr,
     pub(crate) view: Arc<TestView>,
     channel: Channel,
-    store: Arc<Faulty<LocalKv>>,
+    store: Arc<Faulty>,
     shutdown: CancellationToken,
     server: JoinHandle<Result<(), ServeError>>,
     host: Host,

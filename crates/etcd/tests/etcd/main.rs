@@ -1,5 +1,6 @@
 //! The etcd API over its listener, with the store on a real node behind it.
 
+mod auth;
 mod cluster;
 mod errors;
 mod etcdctl;

@@ -4,8 +4,8 @@ use onefold_types::Revision;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::LeaseId;
 use crate::limits::{KEY_BYTES_MAX, LEASE_TTL_SECONDS_MAX, REQUEST_BYTES_MAX, TXN_OPERATIONS_MAX};
+use crate::{AuthError, LeaseId};
 
 /// Why a request is not done.
 ///
@@ -128,4 +128,8 @@ pub enum KvError {
         /// Why.
         reason: String,
     },
+    /// Who asks may not, or what is asked about users and roles cannot be done. The request had no
+    /// effect.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
 }

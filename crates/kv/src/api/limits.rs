@@ -31,3 +31,9 @@ pub const WATCH_WAIT_MAX: Duration = Duration::from_secs(30);
 /// Most bytes of keys and values in an answer that travels in one piece: that of a write, which comes
 /// through the log, and that of a sorted range between two processes.
 pub const ANSWER_BYTES_MAX: usize = 8 << 20;
+
+/// Most users of a keyspace, and most roles. They are held in memory.
+pub const AUTH_RECORDS_MAX: usize = 10_000;
+
+/// Most bytes of a user with the names of its roles, and of a role with its permissions.
+pub const AUTH_RECORD_BYTES_MAX: usize = 1 << 20;

@@ -3,6 +3,7 @@
 //! Plain values without behaviour beyond their own well-formedness. The names are those of etcd's
 //! public API reference, and so is the meaning unless a field says otherwise.
 
+mod auth;
 mod error;
 mod import;
 mod lease;
@@ -15,10 +16,16 @@ mod txn;
 mod watch;
 mod write;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 
 use crate::Export;
 
+pub use auth::{
+    Auth, AuthAnswer, AuthChange, AuthError, AuthQuery, AuthToken, Caller, Password, Permission,
+    PermissionKind, Proof, ROOT,
+};
 pub use error::KvError;
 pub use import::{ImportBegin, ImportId, ImportProgress, ImportRecord, ImportResponse, ImportStep};
 pub use lease::{
@@ -102,4 +109,10 @@ pub trait Kv: Send + Sync {
     async fn export(&self) -> Result<Export, KvError> {
         Err(KvError::Unavailable { reason: "this is no node that hosts the keyspace".to_owned() })
     }
+
+    /// The users and roles of the keyspace.
+    fn auth(&self) -> &dyn Auth;
+
+    /// The same keyspace for one who may not do everything in it.
+    fn on_behalf_of(&self, caller: Caller) -> Arc<dyn Kv>;
 }

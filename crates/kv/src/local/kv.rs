@@ -19,17 +19,19 @@ use super::{LocalKv, blocking, header, propose};
 use crate::limits::{REQUEST_BYTES_MAX, REQUEST_TIMEOUT, WATCH_BATCH_BYTES, WATCH_WAIT_MAX};
 use crate::remote::error_of_call;
 use crate::remote::methods::{At, KeepAliveHere, LeftHere};
+use crate::store::auth::permit;
 use crate::store::command::{Answer, Command, decode_outcome};
 use crate::store::error::StoreError;
 use crate::store::range::Page;
 use crate::store::state::State;
 use crate::store::{check, lease, range, read_only_txn};
 use crate::{
-    CompactRequest, CompactResponse, DeleteRangeRequest, DeleteRangeResponse, Export, Header,
-    ImportResponse, ImportStep, KeySpan, Kv, KvError, LeaseGrantRequest, LeaseGrantResponse,
-    LeaseId, LeaseKeepAliveResponse, LeaseRevokeResponse, LeaseTimeToLiveRequest,
-    LeaseTimeToLiveResponse, LeasesResponse, PutRequest, PutResponse, RangeRequest, RangeResponse,
-    StatusResponse, TxnRequest, TxnResponse, WatchBatch, WatchPoll, WatchRequest, Watcher,
+    Auth, Caller, CompactRequest, CompactResponse, DeleteRangeRequest, DeleteRangeResponse, Export,
+    Header, ImportResponse, ImportStep, KeySpan, Kv, KvError, LeaseGrantRequest,
+    LeaseGrantResponse, LeaseId, LeaseKeepAliveResponse, LeaseRevokeResponse,
+    LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, LeasesResponse, PutRequest, PutResponse,
+    RangeRequest, RangeResponse, StatusResponse, TxnRequest, TxnResponse, WatchBatch, WatchPoll,
+    WatchRequest, Watcher,
 };
 
 /// Rest between two attempts to find the leader.
@@ -99,6 +101,11 @@ impl Kv for LocalKv {
     }
 
     async fn lease_keep_alive(&self, id: LeaseId) -> Result<LeaseKeepAliveResponse, KvError> {
+        if self.caller != Caller::Trusted && self.inner.shared.auth.is_enabled() {
+            let view = self.view(false).await?;
+            let state = State::read(&view)?;
+            self.permit(&view, &state, |rights| permit::lease_writes(rights, &view, id))?;
+        }
         self.at_leader::<KeepAliveHere, _>(id, || self.keep_alive_here(id)).await
     }
 
@@ -109,7 +116,12 @@ impl Kv for LocalKv {
         let id = request.id;
         let left = self.at_leader::<LeftHere, _>(id, || self.left_here(id)).await?;
         let view = self.view(false).await?;
-        let header = self.header_of(&view)?;
+        let state = State::read(&view)?;
+        let header = self.header_at(&state);
+        self.permit(&view, &state, |rights| match request.keys {
+            true => permit::lease_reads(rights, &view, id),
+            false => Ok(()),
+        })?;
         let granted = lease::ttl_seconds(&view, id)?;
         let (Some(left), Some(granted_ttl_seconds)) = (left, granted) else {
             let gone =
@@ -127,8 +139,17 @@ impl Kv for LocalKv {
 
     async fn leases(&self) -> Result<LeasesResponse, KvError> {
         let view = self.view(false).await?;
-        let header = self.header_of(&view)?;
-        let leases = blocking(move || Ok(lease::all(&view)?)).await?;
+        let state = State::read(&view)?;
+        let header = self.header_at(&state);
+        let kv = self.clone();
+        let leases = blocking(move || {
+            let leases = lease::all(&view)?;
+            kv.permit(&view, &state, |rights| {
+                leases.iter().try_for_each(|(id, _)| permit::lease_reads(rights, &view, *id))
+            })?;
+            Ok(leases)
+        });
+        let leases = leases.await?;
         Ok(LeasesResponse { header, leases: leases.into_iter().map(|(id, _)| id).collect() })
     }
 
@@ -150,7 +171,18 @@ impl Kv for LocalKv {
     }
 
     async fn export(&self) -> Result<Export, KvError> {
-        Export::new(self.view(false).await?, self.term())
+        let view = self.view(false).await?;
+        let state = State::read(&view)?;
+        self.permit(&view, &state, |rights| Ok(rights.root()?))?;
+        Export::new(view, self.term())
+    }
+
+    fn auth(&self) -> &dyn Auth {
+        self
+    }
+
+    fn on_behalf_of(&self, caller: Caller) -> Arc<dyn Kv> {
+        Arc::new(self.for_caller(caller))
     }
 }
 
@@ -164,10 +196,9 @@ impl LocalKv {
         check::range(&request)?;
         let view = self.view(request.serializable).await?;
         let is_small = matches!(request.span(), KeySpan::One(_));
-        let read = move || {
-            let state = State::read(&view)?;
-            range::range(&view, &state, &request, bytes_max)
-        };
+        let state = State::read(&view)?;
+        self.permit(&view, &state, |rights| Ok(rights.read(&request.span())?))?;
+        let read = move || range::range(&view, &state, &request, bytes_max);
         let mut page = self.read(is_small, read).await?;
         page.response.header.raft_term = self.term();
         Ok(page)
@@ -211,7 +242,9 @@ impl LocalKv {
         check::txn(&request)?;
         let mut response = if request.is_read_only() {
             let view = self.view(request.is_serializable()).await?;
-            self.read(false, move || read_only_txn(&view, &State::read(&view)?, &request)).await?
+            let state = State::read(&view)?;
+            self.permit(&view, &state, |rights| permit::txn(rights, &view, &request))?;
+            self.read(false, move || read_only_txn(&view, &state, &request)).await?
         } else {
             match self.propose(Command::Txn(request), session).await? {
                 Answer::Txn(response) => response,
@@ -354,7 +387,8 @@ impl LocalKv {
                     return Ok(answer);
                 }
             } else if let Some(leader) = leadership.leader {
-                let request = At { group: self.group(), request: id };
+                let caller = Caller::Trusted;
+                let request = At { group: self.group(), caller, request: id };
                 let left = until.saturating_duration_since(Instant::now());
                 let peers = &self.inner.peers;
                 match peers.call::<M>(leader, Class::Call, &request, Bytes::new(), left).await {
@@ -373,12 +407,14 @@ impl LocalKv {
         if inner.group.status().is_state_lost {
             return Err(from_read(ReadError::StateLost { group: inner.group.id() }));
         }
+        let mut permit = self.watch_permit(request.span());
+        permit.check()?;
         let seat = inner.shared.hub.sit(request.span(), request.from_revision);
         let looks = inner.history_looks.clone();
-        Ok(LocalWatcher::new(inner.group.clone(), seat, request, bytes_max, looks))
+        Ok(LocalWatcher::new(inner.group.clone(), seat, request, bytes_max, looks, permit))
     }
 
-    async fn view(&self, local: bool) -> Result<SpaceView, KvError> {
+    pub(super) async fn view(&self, local: bool) -> Result<SpaceView, KvError> {
         let consistency = if local { Consistency::Local } else { Consistency::Linearizable };
         let view = self.inner.group.read(consistency, REQUEST_TIMEOUT).await;
         view.map_err(from_read)
@@ -412,13 +448,13 @@ impl LocalKv {
         }
     }
 
-    async fn propose(
+    pub(super) async fn propose(
         &self,
         command: Command,
         session: Option<SessionTag>,
     ) -> Result<Answer, KvError> {
         let answer_size = command.answer_size();
-        let command = command.encode();
+        let command = command.encode_for(&self.caller);
         if command.len() > REQUEST_BYTES_MAX {
             return Err(KvError::RequestTooLarge { bytes: command.len() });
         }
@@ -447,15 +483,20 @@ impl LocalKv {
     }
 
     fn header_of(&self, view: &dyn View) -> Result<Header, KvError> {
-        Ok(header(&self.inner.group, State::read(view)?.revision))
+        Ok(self.header_at(&State::read(view)?))
     }
 
-    fn term(&self) -> Term {
+    /// Where the store stands in this state.
+    pub(super) fn header_at(&self, state: &State) -> Header {
+        header(&self.inner.group, state.revision)
+    }
+
+    pub(super) fn term(&self) -> Term {
         self.inner.leadership.borrow().term
     }
 }
 
 /// A replica answered another question.
-fn misfit(answer: &Answer) -> KvError {
+pub(super) fn misfit(answer: &Answer) -> KvError {
     KvError::Internal { reason: format!("the store's answer does not fit the request: {answer:?}") }
 }

@@ -3,11 +3,13 @@
 //! ```text
 //! KvStore ── Feed ──► hub   newest revisions, and who waits for them ──► LocalWatcher
 //!                 ├─► book  the leader's deadlines of leases ◄── lessor
+//!                 ├─► known users and roles ◄── auth
 //!                 ├─► what compaction has left to remove ◄── sweeper
 //!                 └─► how full it is and how much history there is ◄── upkeep
 //! LocalKv ── propose, read ──► Group
 //! ```
 
+mod auth;
 mod book;
 mod errors;
 mod hub;
@@ -29,9 +31,11 @@ use tokio::task::{AbortHandle, JoinHandle, spawn_blocking};
 use tokio::time::Instant;
 
 use crate::limits::REQUEST_TIMEOUT;
+use crate::store::auth::AuthState;
 use crate::store::command::{Answer, Command, decode_outcome};
 use crate::store::{LeaseChange, Observer, Position, Round};
-use crate::{Header, KvError};
+use crate::{Caller, Header, KvError};
+use auth::{Hasher, Known, Uses};
 use book::Book;
 use errors::from_propose;
 use hub::Hub;
@@ -64,6 +68,7 @@ struct Shared {
     book: Book,
     /// Written by who notes the time of leases in the log, read by who clears such notes.
     notes: RwLock<()>,
+    auth: Known,
     sweep_is_due: AtomicBool,
     sweep_wake: Notify,
     position: Mutex<Position>,
@@ -100,11 +105,16 @@ impl Observer for Feed {
                 LeaseChange::Ended(id) => self.shared.book.ended(id),
             }
         }
+        if let Some(auth) = round.auth {
+            // Before the revisions that watchers may no longer hear of.
+            self.shared.auth.set(auth);
+        }
         self.shared.set_position(round.position);
         self.shared.hub.publish(round.revisions, round.position.compacted);
     }
 
-    fn restored(&mut self, position: Position) {
+    fn restored(&mut self, position: Position, auth: &AuthState) {
+        self.shared.auth.set(auth.clone());
         self.shared.set_position(position);
         self.shared.hub.restore(position.revision, position.compacted);
     }
@@ -114,6 +124,7 @@ impl Observer for Feed {
 #[derive(Clone)]
 pub struct LocalKv {
     inner: Arc<Inner>,
+    caller: Caller,
 }
 
 struct Inner {
@@ -124,6 +135,8 @@ struct Inner {
     ranges: Arc<Semaphore>,
     large_ranges: Arc<Semaphore>,
     history_looks: Arc<Semaphore>,
+    hasher: Hasher,
+    token_uses: Uses,
     tasks: Vec<AbortHandle>,
 }
 
@@ -152,9 +165,16 @@ impl LocalKv {
             ranges: Arc::new(Semaphore::new(RANGES_MAX)),
             large_ranges: Arc::new(Semaphore::new(LARGE_RANGES_MAX)),
             history_looks: Arc::new(Semaphore::new(HISTORY_LOOKS_MAX)),
+            hasher: Hasher::default(),
+            token_uses: Uses::default(),
             tasks,
         };
-        Self { inner: Arc::new(inner) }
+        Self { inner: Arc::new(inner), caller: Caller::Trusted }
+    }
+
+    /// The same keyspace for this caller.
+    pub(crate) fn for_caller(&self, caller: Caller) -> Self {
+        Self { inner: self.inner.clone(), caller }
     }
 
     /// The group that holds the keyspace.

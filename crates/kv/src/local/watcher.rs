@@ -7,6 +7,7 @@ use onefold_replica::{Consistency, Group};
 use onefold_types::Revision;
 use tokio::sync::Semaphore;
 
+use super::auth::WatchPermit;
 use super::errors::from_read;
 use super::hub::{Seat, Taken};
 use super::{blocking, header};
@@ -28,6 +29,7 @@ pub(super) struct LocalWatcher {
     /// Bounds the looks into history at once, over all watchers.
     history_looks: Arc<Semaphore>,
     compacted: Option<Revision>,
+    permit: WatchPermit,
 }
 
 impl LocalWatcher {
@@ -37,8 +39,9 @@ impl LocalWatcher {
         request: WatchRequest,
         bytes_max: usize,
         history_looks: Arc<Semaphore>,
+        permit: WatchPermit,
     ) -> Self {
-        Self { group, seat, request, bytes_max, history_looks, compacted: None }
+        Self { group, seat, request, bytes_max, history_looks, compacted: None, permit }
     }
 
     /// What there is to say now, with or without events.
@@ -101,6 +104,7 @@ impl Watcher for LocalWatcher {
                 Taken::History(from) => self.look_back(from).await?,
             };
             if !events.is_empty() || self.compacted.is_some() {
+                self.permit.check()?;
                 return Ok(self.batch(events));
             }
         }

@@ -12,18 +12,20 @@ use tokio::time::{Instant, sleep};
 
 use super::error_of_call;
 use super::methods::{
-    At, Compact, DeleteRange, Import, LeaseGrant, LeaseKeepAlive, LeaseRevoke, LeaseTimeToLive,
-    Leases, Once, Poll, Put, Range, RangePage, Status, Txn,
+    AskAuth, At, Authenticate, ChangeAuth, Compact, DeleteRange, Identify, Import, LeaseGrant,
+    LeaseKeepAlive, LeaseRevoke, LeaseTimeToLive, Leases, Once, Poll, Put, Range, RangePage,
+    Status, Txn,
 };
 use super::session::Session;
 use super::watcher::PollWatcher;
 use crate::limits::{REQUEST_TIMEOUT, WATCH_WAIT_MAX};
 use crate::{
-    CompactRequest, CompactResponse, DeleteRangeRequest, DeleteRangeResponse, ImportResponse,
-    ImportStep, Kv, KvError, LeaseGrantRequest, LeaseGrantResponse, LeaseId,
-    LeaseKeepAliveResponse, LeaseRevokeResponse, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse,
-    LeasesResponse, PutRequest, PutResponse, RangeRequest, RangeResponse, SortOrder, SortTarget,
-    StatusResponse, TxnRequest, TxnResponse, WatchBatch, WatchPoll, WatchRequest, Watcher,
+    Auth, AuthAnswer, AuthChange, AuthQuery, AuthToken, Caller, CompactRequest, CompactResponse,
+    DeleteRangeRequest, DeleteRangeResponse, Header, ImportResponse, ImportStep, Kv, KvError,
+    LeaseGrantRequest, LeaseGrantResponse, LeaseId, LeaseKeepAliveResponse, LeaseRevokeResponse,
+    LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, LeasesResponse, PutRequest, PutResponse,
+    RangeRequest, RangeResponse, SortOrder, SortTarget, StatusResponse, TxnRequest, TxnResponse,
+    WatchBatch, WatchPoll, WatchRequest, Watcher,
 };
 
 /// Rest after every address has failed, doubled each round up to [`RETRY_MAX`].
@@ -43,6 +45,7 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
 #[derive(Clone)]
 pub struct RemoteKv {
     inner: Arc<Inner>,
+    caller: Caller,
 }
 
 struct Inner {
@@ -59,11 +62,12 @@ impl RemoteKv {
     pub fn new(peers: Peers, group: GroupId, addresses: Vec<String>) -> Self {
         let current = AtomicUsize::new(0);
         let session = Session::new();
-        Self { inner: Arc::new(Inner { peers, group, addresses, current, session }) }
+        let inner = Arc::new(Inner { peers, group, addresses, current, session });
+        Self { inner, caller: Caller::Trusted }
     }
 
     fn at<T>(&self, request: T) -> At<T> {
-        At { group: self.inner.group, request }
+        At { group: self.inner.group, caller: self.caller.clone(), request }
     }
 
     /// Calls until a node answers, or the time is over.
@@ -118,7 +122,8 @@ impl RemoteKv {
     {
         let number = self.inner.session.number().await;
         let session = Some(number.tag());
-        self.call::<M>(&Once { group: self.inner.group, session, request }).await
+        let (group, caller) = (self.inner.group, self.caller.clone());
+        self.call::<M>(&Once { group, caller, session, request }).await
     }
 
     /// A poll waits as long as it was asked to, and then for the answer.
@@ -224,6 +229,33 @@ impl Kv for RemoteKv {
 
     async fn import(&self, step: ImportStep) -> Result<ImportResponse, KvError> {
         self.once::<Import, _>(step).await
+    }
+
+    fn auth(&self) -> &dyn Auth {
+        self
+    }
+
+    fn on_behalf_of(&self, caller: Caller) -> Arc<dyn Kv> {
+        Arc::new(Self { inner: self.inner.clone(), caller })
+    }
+}
+
+#[async_trait]
+impl Auth for RemoteKv {
+    async fn change(&self, change: AuthChange) -> Result<Header, KvError> {
+        self.once::<ChangeAuth, _>(change).await
+    }
+
+    async fn ask(&self, query: AuthQuery) -> Result<AuthAnswer, KvError> {
+        self.call::<AskAuth>(&self.at(query)).await
+    }
+
+    async fn authenticate(&self, name: String, password: String) -> Result<AuthToken, KvError> {
+        self.call::<Authenticate>(&self.at((name, password))).await
+    }
+
+    async fn identify(&self, token: &str) -> Result<Caller, KvError> {
+        self.call::<Identify>(&self.at(token.to_owned())).await
     }
 }
 

@@ -8,17 +8,18 @@ use onefold_types::GroupId;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    CompactRequest, CompactResponse, DeleteRangeRequest, DeleteRangeResponse, ImportResponse,
-    ImportStep, LeaseGrantRequest, LeaseGrantResponse, LeaseId, LeaseKeepAliveResponse,
-    LeaseRevokeResponse, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, LeasesResponse,
-    PutRequest, PutResponse, RangeRequest, RangeResponse, StatusResponse, TxnRequest, TxnResponse,
-    WatchBatch, WatchPoll,
+    AuthAnswer, AuthChange, AuthQuery, AuthToken, Caller, CompactRequest, CompactResponse,
+    DeleteRangeRequest, DeleteRangeResponse, Header, ImportResponse, ImportStep, LeaseGrantRequest,
+    LeaseGrantResponse, LeaseId, LeaseKeepAliveResponse, LeaseRevokeResponse,
+    LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, LeasesResponse, PutRequest, PutResponse,
+    RangeRequest, RangeResponse, StatusResponse, TxnRequest, TxnResponse, WatchBatch, WatchPoll,
 };
 
 /// A request to one keyspace.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct At<T> {
     pub(crate) group: GroupId,
+    pub(crate) caller: Caller,
     pub(crate) request: T,
 }
 
@@ -26,6 +27,7 @@ pub(crate) struct At<T> {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Once<T> {
     pub(crate) group: GroupId,
+    pub(crate) caller: Caller,
     pub(crate) session: Option<SessionTag>,
     pub(crate) request: T,
 }
@@ -83,6 +85,14 @@ methods! {
     76 LeftHere "kv.lease_left_here" At<LeaseId> => Option<Duration>;
     /// Tells how the store stands, as the replica of the node that is asked knows it.
     77 Status "kv.status" At<()> => StatusResponse;
+    /// Changes users or roles.
+    78 ChangeAuth "kv.auth_change" Once<AuthChange> => Header;
+    /// Asks about users and roles.
+    79 AskAuth "kv.auth_ask" At<AuthQuery> => AuthAnswer;
+    /// Checks a user's password: name, then password.
+    80 Authenticate "kv.authenticate" At<(String, String)> => AuthToken;
+    /// Tells whose a token is.
+    81 Identify "kv.identify" At<String> => Caller;
     /// Takes a step of an import.
     90 Import "kv.import" Once<ImportStep> => ImportResponse;
 }

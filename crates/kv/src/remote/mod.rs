@@ -26,6 +26,7 @@ fn to_remote(error: KvError) -> RemoteError {
         KvError::Unavailable { .. } => RemoteCode::Unavailable,
         KvError::Overloaded { .. } | KvError::NoSpace { .. } => RemoteCode::Overloaded,
         KvError::Internal { .. } => RemoteCode::Internal,
+        KvError::Auth(_) => RemoteCode::Denied,
         _ => RemoteCode::Invalid,
     };
     RemoteError::new(code, error.to_string()).with_detail(&error)

@@ -8,12 +8,13 @@ use onefold_transport::{Method, RemoteCode, RemoteError, Router};
 use onefold_types::GroupId;
 
 use super::methods::{
-    At, Compact, DeleteRange, Import, KeepAliveHere, LeaseGrant, LeaseKeepAlive, LeaseRevoke,
-    LeaseTimeToLive, Leases, LeftHere, Once, Poll, Put, Range, RangePage, Status, Txn,
+    AskAuth, At, Authenticate, ChangeAuth, Compact, DeleteRange, Identify, Import, KeepAliveHere,
+    LeaseGrant, LeaseKeepAlive, LeaseRevoke, LeaseTimeToLive, Leases, LeftHere, Once, Poll, Put,
+    Range, RangePage, Status, Txn,
 };
 use super::to_remote;
 use crate::limits::ANSWER_BYTES_MAX;
-use crate::{Kv, KvError, LocalKv};
+use crate::{Auth, Caller, Kv, KvError, LocalKv};
 
 /// The keyspaces that a node hosts.
 type Keyspaces = Arc<BTreeMap<GroupId, LocalKv>>;
@@ -69,6 +70,19 @@ pub fn register(keyspaces: &[LocalKv], router: &mut Router) {
     on::<LeftHere, _, _, _>(router, &keyspaces, |kv, At { request, .. }| async move {
         kv.left_here(request).await?.ok_or_else(not_leader)
     });
+    on::<ChangeAuth, _, _, _>(router, &keyspaces, |kv, Once { session, request, .. }| async move {
+        kv.auth_change_in(request, session).await
+    });
+    on::<AskAuth, _, _, _>(router, &keyspaces, |kv, At { request, .. }| async move {
+        kv.ask(request).await
+    });
+    on::<Authenticate, _, _, _>(router, &keyspaces, |kv, At { request, .. }| async move {
+        let (name, password) = request;
+        kv.authenticate(name, password).await
+    });
+    on::<Identify, _, _, _>(router, &keyspaces, |kv, At { request, .. }| async move {
+        kv.identify(&request).await
+    });
 }
 
 /// Has `answer` answer the method for whichever keyspace a request names.
@@ -81,8 +95,8 @@ where
 {
     let keyspaces = keyspaces.clone();
     router.call::<M, _, _>(move |_, request, _| {
-        let group = request.group();
-        let kv = keyspaces.get(&group).cloned();
+        let (group, caller) = (request.group(), request.caller());
+        let kv = keyspaces.get(&group).map(|kv| kv.for_caller(caller));
         let answer = answer.clone();
         async move {
             let Some(kv) = kv else {
@@ -97,17 +111,29 @@ where
 
 trait OfGroup {
     fn group(&self) -> GroupId;
+
+    /// For whom the other process asks. It is trusted in this: whoever reaches the peer port may
+    /// ask for everything.
+    fn caller(&self) -> Caller;
 }
 
 impl<T> OfGroup for At<T> {
     fn group(&self) -> GroupId {
         self.group
     }
+
+    fn caller(&self) -> Caller {
+        self.caller.clone()
+    }
 }
 
 impl<T> OfGroup for Once<T> {
     fn group(&self) -> GroupId {
         self.group
+    }
+
+    fn caller(&self) -> Caller {
+        self.caller.clone()
     }
 }
 

@@ -5,14 +5,18 @@ use onefold_replica::AnswerSize;
 use onefold_types::{Revision, Term};
 use serde::{Deserialize, Serialize};
 
+use super::auth::change::AuthCommand;
 use crate::{
-    CompactResponse, DeleteRangeRequest, DeleteRangeResponse, ImportResponse, ImportStep, KvError,
-    LeaseGrantRequest, LeaseGrantResponse, LeaseId, LeaseRevokeResponse, PutRequest, PutResponse,
-    TxnRequest, TxnResponse,
+    Caller, CompactResponse, DeleteRangeRequest, DeleteRangeResponse, Header, ImportResponse,
+    ImportStep, KvError, LeaseGrantRequest, LeaseGrantResponse, LeaseId, LeaseRevokeResponse,
+    PutRequest, PutResponse, TxnRequest, TxnResponse,
 };
 
 /// The format of commands and answers; the first byte of a command.
 const FORMAT: u8 = 1;
+
+/// The format of commands of clients: the caller, then the command.
+const FORMAT_OF_CALLER: u8 = 2;
 
 /// One command of the replicated log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +63,8 @@ pub(crate) enum Command {
         /// Leases and seconds; 0 for all of a lease's time.
         left: Vec<(LeaseId, i64)>,
     },
+    /// Changes users, roles or the switch.
+    Auth(AuthCommand),
 }
 
 /// Which history is kept.
@@ -97,6 +103,8 @@ pub(crate) enum Answer {
     SetQuota,
     Retain,
     LeaseCheckpoint,
+    /// Where the store stands.
+    Auth(Header),
 }
 
 /// What the proposer gets.
@@ -113,24 +121,39 @@ impl Command {
             | Self::LeaseGrant(_)
             | Self::LeaseRevoke(_)
             | Self::LeaseExpire { .. }
-            | Self::Lead(_) => AnswerSize::Small,
+            | Self::Lead(_)
+            | Self::Auth(_) => AnswerSize::Small,
             _ => AnswerSize::Any,
         }
     }
 
     /// The bytes for the log.
     pub(crate) fn encode(&self) -> Bytes {
-        postcard::to_extend(self, vec![FORMAT]).expect("plain data always serializes").into()
+        self.encode_for(&Caller::Trusted)
     }
 
-    /// Reads what [`encode`](Self::encode) wrote; says what is wrong otherwise.
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, String> {
-        match bytes.split_first() {
-            Some((&FORMAT, command)) => postcard::from_bytes(command)
-                .map_err(|error| format!("the command does not decode: {error}")),
-            Some((format, _)) => Err(format!("the command has the unknown format {format}")),
-            None => Err("the command is empty".to_owned()),
-        }
+    /// The bytes for the log, of a command that only counts if the caller may have it then.
+    pub(crate) fn encode_for(&self, caller: &Caller) -> Bytes {
+        let encoded = match caller {
+            Caller::Trusted => postcard::to_extend(self, vec![FORMAT]),
+            caller => postcard::to_extend(&(caller, self), vec![FORMAT_OF_CALLER]),
+        };
+        encoded.expect("plain data always serializes").into()
+    }
+
+    /// Reads what [`encode_for`](Self::encode_for) wrote; says what is wrong otherwise.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<(Caller, Self), String> {
+        let decoded = match bytes.split_first() {
+            Some((&FORMAT, rest)) => {
+                postcard::from_bytes(rest).map(|command| (Caller::Trusted, command))
+            }
+            Some((&FORMAT_OF_CALLER, rest)) => postcard::from_bytes(rest),
+            Some((format, _)) => {
+                return Err(format!("the command has the unknown format {format}"));
+            }
+            None => return Err("the command is empty".to_owned()),
+        };
+        decoded.map_err(|error| format!("the command does not decode: {error}"))
     }
 }
 

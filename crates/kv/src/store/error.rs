@@ -2,7 +2,7 @@
 
 use onefold_table::TableError;
 
-use crate::KvError;
+use crate::{AuthError, KvError};
 
 /// A request's own fault, or the disk's.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +21,12 @@ pub(crate) fn split<T>(result: Result<T, StoreError>) -> Result<Result<T, KvErro
         Ok(value) => Ok(Ok(value)),
         Err(StoreError::Request(error)) => Ok(Err(error)),
         Err(StoreError::Table(error)) => Err(error),
+    }
+}
+
+impl From<AuthError> for StoreError {
+    fn from(error: AuthError) -> Self {
+        Self::Request(error.into())
     }
 }
 

@@ -9,6 +9,9 @@
 //! k <lease> <key>            a key attached to a lease
 //! n <key>                    how many keys there are from this one on, up to the next such record
 //! t                          when the store was at which revision
+//! am                         the switch of authentication
+//! au <name>                  a user
+//! ar <name>                  a role
 //! ```
 //!
 //! Numbers are big-endian, so that the table's order is theirs. Escaping lets a key stand in front
@@ -18,9 +21,10 @@
 use std::ops::Bound;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use onefold_table::KeyRange;
+use onefold_table::{KeyRange, TableError};
 use onefold_types::Revision;
 
+use super::stored::damaged;
 use crate::{KeySpan, LeaseId};
 
 /// The key of the store's state.
@@ -29,12 +33,17 @@ pub(crate) const STATE: &[u8] = b"s";
 /// The key of the samples of time.
 pub(crate) const SAMPLES: &[u8] = b"t";
 
+/// The key of the switch of authentication.
+pub(crate) const AUTH_SWITCH: &[u8] = b"am";
+
 const CURRENT: u8 = b'c';
 const OLD: u8 = b'o';
 const EVENT: u8 = b'h';
 const LEASE: u8 = b'l';
 const LEASE_KEY: u8 = b'k';
 const BLOCK: u8 = b'n';
+const USER: &[u8] = b"au";
+const ROLE: &[u8] = b"ar";
 
 /// Bytes of the key of a current version, beside the user's key.
 pub(crate) const CURRENT_BYTES: usize = 1;
@@ -221,6 +230,40 @@ pub(crate) fn block_first(stored: &Bytes) -> Bytes {
     stored.slice(1..)
 }
 
+/// A user.
+pub(crate) fn user(name: &str) -> Bytes {
+    [USER, name.as_bytes()].concat().into()
+}
+
+/// All users, by name.
+pub(crate) fn users() -> KeyRange {
+    KeyRange::prefix(USER)
+}
+
+/// The name of a user, from its key.
+pub(crate) fn user_name(stored: &[u8]) -> Result<String, TableError> {
+    name(stored, USER).ok_or_else(|| damaged("a user's name"))
+}
+
+/// A role.
+pub(crate) fn role(name: &str) -> Bytes {
+    [ROLE, name.as_bytes()].concat().into()
+}
+
+/// All roles, by name.
+pub(crate) fn roles() -> KeyRange {
+    KeyRange::prefix(ROLE)
+}
+
+/// The name of a role, from its key.
+pub(crate) fn role_name(stored: &[u8]) -> Result<String, TableError> {
+    name(stored, ROLE).ok_or_else(|| damaged("a role's name"))
+}
+
+fn name(stored: &[u8], tag: &[u8]) -> Option<String> {
+    String::from_utf8(stored.strip_prefix(tag)?.to_vec()).ok()
+}
+
 fn lease_bytes(id: LeaseId) -> [u8; 8] {
     id.0.cast_unsigned().to_be_bytes()
 }
@@ -320,6 +363,9 @@ mod tests {
                 ("state", Bytes::from_static(STATE)),
                 ("event", event(EventId { revision: Revision(u64::MAX), sub: u32::MAX })),
                 ("lease key", lease_key(LeaseId(-1), b"x")),
+                ("switch", Bytes::from_static(AUTH_SWITCH)),
+                ("user", user("x")),
+                ("role", role("x")),
             ] {
                 assert!(!range.contains(&key), "{kind} in {range:?}");
             }

@@ -78,8 +78,16 @@ pub(crate) fn attached(
     id: LeaseId,
     count_max: usize,
 ) -> Result<Vec<Bytes>, TableError> {
-    let scan = view.scan(keys::lease_keys(id), Default::default()).take(count_max);
-    scan.map(|pair| Ok(keys::attached_key(&pair?.0))).collect()
+    attached_keys(view, id).take(count_max).collect()
+}
+
+/// The keys that are attached to a lease, in order.
+pub(crate) fn attached_keys(
+    view: &dyn View,
+    id: LeaseId,
+) -> impl Iterator<Item = Result<Bytes, TableError>> {
+    let scan = view.scan(keys::lease_keys(id), Default::default());
+    scan.map(|pair| Ok(keys::attached_key(&pair?.0)))
 }
 
 /// Chooses an id that no lease has: positive, and scattered so that ids which clients choose

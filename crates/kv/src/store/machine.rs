@@ -7,6 +7,8 @@ use onefold_replica::{Apply, StateMachine};
 use onefold_table::{Batch, Overlay, SpaceView, TableError, View};
 use onefold_types::{LogIndex, Revision, Term, Timestamp};
 
+use super::auth::change::AuthCommand;
+use super::auth::{AuthState, permit};
 use super::command::{Answer, Command, Outcome, encode_outcome};
 use super::counts::Blocks;
 use super::error::{StoreError, split};
@@ -18,8 +20,8 @@ use super::usage::{Usage, growth_of_put};
 use super::writer::Writer;
 use super::{check, compact, import, keys, lease, retention};
 use crate::{
-    CompactResponse, DeleteRangeRequest, Event, Feed, Header, ImportResponse, ImportStep, KvError,
-    LeaseId, LeaseRevokeResponse, PutRequest, TxnRequest, TxnResponse,
+    Caller, CompactResponse, DeleteRangeRequest, Event, Feed, Header, ImportResponse, ImportStep,
+    KvError, LeaseId, LeaseRevokeResponse, PutRequest, TxnRequest, TxnResponse,
 };
 
 /// All that one revision changed, in order.
@@ -64,6 +66,8 @@ pub(crate) struct Position {
 pub(crate) struct Round {
     pub(crate) revisions: Vec<RevisionEvents>,
     pub(crate) leases: Vec<LeaseChange>,
+    /// Users and roles, if they are others now.
+    pub(crate) auth: Option<AuthState>,
     /// How far the store is now.
     pub(crate) position: Position,
 }
@@ -74,7 +78,7 @@ pub(crate) trait Observer: Send + 'static {
     fn committed(&mut self, round: Round);
 
     /// The whole state is another one.
-    fn restored(&mut self, position: Position);
+    fn restored(&mut self, position: Position, auth: &AuthState);
 }
 
 /// The key-value store as a replicated state machine.
@@ -85,6 +89,8 @@ pub struct KvStore {
     /// The import that fills the store; until its end nothing else is done.
     import: Option<Import>,
     blocks: Blocks,
+    /// The same as the table's records.
+    auth: AuthState,
     /// What the commands since the last commit changed.
     round: Round,
     /// Where the store stood when an import ended since the last commit.
@@ -104,9 +110,25 @@ impl KvStore {
             state: State::default(),
             blocks: Blocks::default(),
             import: None,
+            auth: AuthState::default(),
             round: Round::default(),
             imported: None,
         }
+    }
+
+    /// Runs a command if the caller may have it.
+    fn run_for(
+        &mut self,
+        table: &mut Overlay<'_>,
+        time: Timestamp,
+        caller: &Caller,
+        command: Command,
+    ) -> Result<Answer, StoreError> {
+        if self.state.enforced.is_some() {
+            let rights = self.auth.rights(caller)?;
+            permit::command(&rights, table, &command)?;
+        }
+        self.run(table, time, command)
     }
 
     fn run(
@@ -179,6 +201,7 @@ impl KvStore {
                 }
                 Ok(Answer::LeaseCheckpoint)
             }
+            Command::Auth(change) => self.change_auth(table, change),
         }
     }
 
@@ -280,6 +303,18 @@ impl KvStore {
         Ok(())
     }
 
+    fn change_auth(
+        &mut self,
+        table: &mut Overlay<'_>,
+        change: AuthCommand,
+    ) -> Result<Answer, StoreError> {
+        self.auth.change(table, change)?;
+        self.state.enforced = self.auth.enforced();
+        self.save(table);
+        self.round.auth = Some(self.auth.clone());
+        Ok(Answer::Auth(self.header()))
+    }
+
     /// A leader that was deposed without knowing it ends no leases: its successor has given them
     /// their full time again.
     fn may_expire(&self, view: &dyn View, id: LeaseId, term: Term) -> Result<bool, TableError> {
@@ -348,17 +383,18 @@ impl KvStore {
 impl StateMachine for KvStore {
     fn apply(&mut self, context: &mut Apply<'_, '_>, command: &Bytes) -> Result<Bytes, TableError> {
         // A replica that cannot read what the others can must stop, or it would drift from them.
-        let command = Command::decode(command).map_err(|reason| TableError::Corrupt {
+        let (caller, command) = Command::decode(command).map_err(|reason| TableError::Corrupt {
             file: PathBuf::from("of the key-value store"),
             reason: format!("log entry {}: {reason}", context.index),
         })?;
-        let outcome: Outcome = split(self.run(context.table, context.time, command))?;
+        let (table, time) = (&mut *context.table, context.time);
+        let outcome: Outcome = split(self.run_for(table, time, &caller, command))?;
         Ok(encode_outcome(&outcome))
     }
 
     fn committed(&mut self, _applied: LogIndex) {
         if let Some(position) = self.imported.take() {
-            self.observer.restored(position);
+            self.observer.restored(position, &self.auth);
         }
         let mut round = std::mem::take(&mut self.round);
         round.position = self.position();
@@ -367,10 +403,11 @@ impl StateMachine for KvStore {
 
     fn restored(&mut self, view: &SpaceView) -> Result<(), TableError> {
         (self.state, self.import) = State::read_with_import(view)?;
+        self.auth = AuthState::read(view)?;
         self.imported = None;
         self.blocks.clear();
         self.round = Round::default();
-        self.observer.restored(self.position());
+        self.observer.restored(self.position(), &self.auth);
         Ok(())
     }
 }

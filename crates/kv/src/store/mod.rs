@@ -3,6 +3,7 @@
 //! All state is in the group's table; [`keys`] says where. Deterministic in the state and the
 //! command: no clock, no randomness, no I/O but the table's, no threads, no waiting.
 
+pub(crate) mod auth;
 pub(crate) mod check;
 pub(crate) mod command;
 mod compact;

@@ -11,11 +11,15 @@ use super::stored::damaged;
 use super::usage::Usage;
 use crate::KvError;
 
-/// The format of everything the store keeps in its table.
+/// The format of the record of a store that stands open to all.
 const FORMAT: u8 = 3;
 
 /// The format of a store's state while it is filled by an import: the state, then the import.
 const FORMAT_IMPORTING: u8 = 4;
+
+/// The format while authentication is on: the state, then the auth revision, then the import if
+/// there is one.
+const FORMAT_WITH_AUTH: u8 = 5;
 
 /// The revision of an empty store, as etcd counts.
 const REVISION_FIRST: Revision = Revision(1);
@@ -37,6 +41,10 @@ pub(crate) struct State {
     pub(crate) leases_named: u64,
     /// The room that the store takes.
     pub(crate) usage: Usage,
+    /// The auth revision while authentication is on. It is here so that a reader, who needs this
+    /// record anyhow, knows in the same view whether to ask what the caller may do.
+    #[serde(skip)]
+    pub(crate) enforced: Option<u64>,
 }
 
 impl Default for State {
@@ -49,6 +57,7 @@ impl Default for State {
             lessor_term: Term::ZERO,
             leases_named: 0,
             usage: Usage::default(),
+            enforced: None,
         }
     }
 }
@@ -74,6 +83,12 @@ impl State {
             Some((&FORMAT_IMPORTING, record)) => {
                 postcard::from_bytes(record).map(|(state, import)| (state, Some(import)))
             }
+            Some((&FORMAT_WITH_AUTH, record)) => {
+                let read = postcard::from_bytes::<(Self, _, _)>(record);
+                read.map(|(state, revision, import)| {
+                    (Self { enforced: Some(revision), ..state }, import)
+                })
+            }
             _ => {
                 return Err(damaged(
                     "the store's state (perhaps that of another version of the program)",
@@ -85,9 +100,12 @@ impl State {
 
     /// The record of this state, and of the import that fills the store.
     pub(crate) fn encode(&self, import: Option<&Import>) -> Vec<u8> {
-        let encoded = match import {
-            None => postcard::to_extend(self, vec![FORMAT]),
-            Some(import) => postcard::to_extend(&(self, import), vec![FORMAT_IMPORTING]),
+        let encoded = match (self.enforced, import) {
+            (Some(revision), import) => {
+                postcard::to_extend(&(self, revision, import), vec![FORMAT_WITH_AUTH])
+            }
+            (None, None) => postcard::to_extend(self, vec![FORMAT]),
+            (None, Some(import)) => postcard::to_extend(&(self, import), vec![FORMAT_IMPORTING]),
         };
         encoded.expect("numbers always serialize")
     }

@@ -1,5 +1,6 @@
 //! The store as it runs: real hosts, logs, sockets, and clients from outside.
 
+mod auth;
 mod cluster;
 mod leases;
 mod remote;

@@ -1,6 +1,7 @@
 //! The core under test: over a table in memory, against a model, and case by case.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod auth;
 mod import;
 mod leases;
 mod model;
@@ -17,6 +18,7 @@ use onefold_replica::{Apply, StateMachine};
 use onefold_table::{KeyRange, MemoryTable, Order, Overlay, Space, SpaceView, View};
 use onefold_types::{GroupId, LogIndex, Revision, Timestamp};
 
+use super::auth::AuthState;
 use super::command::{Answer, Command, Outcome, decode_outcome};
 use super::error::StoreError;
 use super::history::{self, Events, Query};
@@ -24,7 +26,7 @@ use super::range;
 use super::state::State;
 use super::{KvStore, Observer, Position, Round};
 use crate::{
-    DeleteRangeRequest, DeleteRangeResponse, KeySpan, KvError, PutRequest, PutResponse,
+    Caller, DeleteRangeRequest, DeleteRangeResponse, KeySpan, KvError, PutRequest, PutResponse,
     RangeRequest, RangeResponse, TxnRequest, TxnResponse, WatchFilters,
 };
 
@@ -43,7 +45,7 @@ impl Observer for Listener {
         self.0.lock().unwrap().push(round);
     }
 
-    fn restored(&mut self, _: Position) {}
+    fn restored(&mut self, _: Position, _: &AuthState) {}
 }
 
 impl Fixture {
@@ -69,8 +71,17 @@ impl Fixture {
         self.apply_round(std::slice::from_ref(command)).pop().unwrap()
     }
 
+    /// Applies a command of a client.
+    fn apply_for(&mut self, caller: &Caller, command: &Command) -> Outcome {
+        self.apply_encoded(&[command.encode_for(caller)]).pop().unwrap()
+    }
+
     /// Applies commands in one round.
     fn apply_round(&mut self, commands: &[Command]) -> Vec<Outcome> {
+        self.apply_encoded(&commands.iter().map(Command::encode).collect::<Vec<_>>())
+    }
+
+    fn apply_encoded(&mut self, commands: &[Bytes]) -> Vec<Outcome> {
         let view = self.space.snapshot();
         let mut table = Overlay::new(&view);
         let mut outcomes = Vec::new();
@@ -78,7 +89,7 @@ impl Fixture {
             self.index = self.index.next();
             let (index, time) = (self.index, Timestamp(self.index.get()));
             let mut context = Apply { index, time, table: &mut table };
-            let answer = self.machine.apply(&mut context, &command.encode()).unwrap();
+            let answer = self.machine.apply(&mut context, command).unwrap();
             outcomes.push(decode_outcome(&answer));
         }
         let batch = table.into_batch(&[]);
