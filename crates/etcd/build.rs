@@ -3,8 +3,14 @@
 use std::error::Error;
 
 const ROOT: &str = "proto";
-const FILES: [&str; 4] =
-    ["mvccpb/kv.proto", "authpb/auth.proto", "etcdserverpb/rpc.proto", "grpc/health.proto"];
+const FILES: [&str; 6] = [
+    "mvccpb/kv.proto",
+    "authpb/auth.proto",
+    "etcdserverpb/rpc.proto",
+    "v3lockpb/lock.proto",
+    "v3electionpb/election.proto",
+    "grpc/health.proto",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed={ROOT}");

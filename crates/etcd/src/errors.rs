@@ -140,6 +140,26 @@ fn auth_status(error: &AuthError) -> Status {
     Status::new(code, text)
 }
 
+/// A lock's key went with its lease while it waited for its turn.
+pub(crate) fn session_expired() -> Status {
+    Status::unknown("mutex: session is expired")
+}
+
+/// An election's key is not the leader's (any more).
+pub(crate) fn not_elected() -> Status {
+    Status::unknown("election: not leader")
+}
+
+/// An election without candidates.
+pub(crate) fn nobody_elected() -> Status {
+    Status::unknown("election: no leader")
+}
+
+/// A request about an election without what its campaign answered.
+pub(crate) fn missing_leader_key() -> Status {
+    Status::unknown("\"leader\" field must be provided")
+}
+
 /// A call of the API that is not served.
 pub(crate) fn unimplemented(call: &str, instead: &str) -> Status {
     Status::unimplemented(format!("onefold does not serve {call}: {instead}"))

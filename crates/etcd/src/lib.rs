@@ -7,6 +7,7 @@
 //! services    KV, Lease, Cluster, Maintenance, Auth, Health: one call in, one answer out
 //! snapshot    etcd's snapshot files, written and read
 //! watch       the Watch service: many watches on one stream
+//! concurrency the Lock and Election services
 //! convert     between the API's messages and the store's values
 //! errors      the store's errors as etcd's codes and texts; the only place that knows them
 //! admission   how much may be in work at once
@@ -17,6 +18,7 @@
 
 mod admission;
 mod cluster;
+mod concurrency;
 mod connections;
 mod convert;
 mod errors;

@@ -20,6 +20,18 @@ pub mod etcdserverpb {
     tonic::include_proto!("etcdserverpb");
 }
 
+/// Locks.
+pub mod v3lockpb {
+    #![allow(missing_docs, unreachable_pub, clippy::all)]
+    tonic::include_proto!("v3lockpb");
+}
+
+/// Elections.
+pub mod v3electionpb {
+    #![allow(missing_docs, unreachable_pub, clippy::all)]
+    tonic::include_proto!("v3electionpb");
+}
+
 /// gRPC's health checking protocol.
 pub mod health {
     #![allow(missing_docs, unreachable_pub, clippy::all)]

@@ -25,6 +25,8 @@ use crate::proto::etcdserverpb::lease_server::LeaseServer;
 use crate::proto::etcdserverpb::maintenance_server::MaintenanceServer;
 use crate::proto::etcdserverpb::watch_server::WatchServer;
 use crate::proto::health::health_server::HealthServer;
+use crate::proto::v3electionpb::election_server::ElectionServer;
+use crate::proto::v3lockpb::lock_server::LockServer;
 
 /// Most bytes of a message that are read at all. Between the bound of requests and this one a
 /// client gets etcd's own error.
@@ -142,5 +144,7 @@ fn router(gateway: Gateway) -> Router {
         .add_service(ClusterServer::new(gateway.clone()).max_decoding_message_size(maximum))
         .add_service(MaintenanceServer::new(gateway.clone()).max_decoding_message_size(maximum))
         .add_service(AuthServer::new(gateway.clone()).max_decoding_message_size(maximum))
+        .add_service(LockServer::new(gateway.clone()).max_decoding_message_size(maximum))
+        .add_service(ElectionServer::new(gateway.clone()).max_decoding_message_size(maximum))
         .add_service(HealthServer::new(gateway).max_decoding_message_size(maximum))
 }

@@ -201,3 +201,16 @@ async fn etcdctl_manages_users_and_roles() {
     assert_eq!(etcdctl.run(&[root, "auth", "disable"]).await, "Authentication Disabled\n");
     assert_eq!(etcdctl.run(&["get", "app/a"]).await, "app/a\n1\n");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn etcdctl_locks_and_elects() {
+    let node = Node::start().await;
+    let Some(etcdctl) = Etcdctl::find(node.address).await else { return };
+    assert_eq!(etcdctl.run(&["lock", "job", "echo", "mine"]).await, "mine\n");
+    let (_child, mut lines) = etcdctl.follow(&["elect", "post", "alice"]);
+    let key = line(&mut lines).await;
+    assert!(key.starts_with("post/"), "{key}");
+    assert_eq!(line(&mut lines).await, "alice");
+    let (_child, mut lines) = etcdctl.follow(&["elect", "--listen", "post"]);
+    assert_eq!(line(&mut lines).await, key);
+}

@@ -16,6 +16,8 @@ use onefold_etcd::proto::etcdserverpb::watch_client::WatchClient;
 use onefold_etcd::proto::etcdserverpb::{PutRequest, RangeRequest, RangeResponse, ResponseHeader};
 use onefold_etcd::proto::health::health_client::HealthClient;
 use onefold_etcd::proto::mvccpb::KeyValue;
+use onefold_etcd::proto::v3electionpb::election_client::ElectionClient;
+use onefold_etcd::proto::v3lockpb::lock_client::LockClient;
 use onefold_etcd::{ClusterView, Member, Options, ServeError, StatusView, serve_with};
 use onefold_kv::{Feed, KvError, KvOptions, KvStore, LocalKv};
 use onefold_log::{Log, LogOptions};
@@ -155,6 +157,14 @@ impl Node {
 
     pub(crate) fn auth(&self) -> AuthClient<Channel> {
         AuthClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn lock(&self) -> LockClient<Channel> {
+        LockClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn election(&self) -> ElectionClient<Channel> {
+        ElectionClient::new(self.channel.clone())
     }
 
     pub(crate) fn health(&self) -> HealthClient<Channel> {

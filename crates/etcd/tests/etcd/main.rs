@@ -2,6 +2,7 @@
 
 mod auth;
 mod cluster;
+mod concurrency;
 mod errors;
 mod etcdctl;
 mod faults;
