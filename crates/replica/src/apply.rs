@@ -37,6 +37,10 @@ pub(crate) enum Work {
     Apply { group: GroupId, entries: Vec<Entry>, waiters: Vec<Waiter> },
     /// Replace the state by the staged snapshot.
     Install { group: GroupId, mark: SnapshotMark },
+    /// A group is on this thread from now on.
+    Host(Box<Replica>),
+    /// A group is on this node no more.
+    Abandon { group: GroupId },
     /// Give the state up, since it is wrong. Nothing is to be applied until a snapshot is installed.
     Discard { group: GroupId },
 }
@@ -80,10 +84,21 @@ pub(crate) fn run(
                     }
                     core.inbox.report(install(core, replica, mark)?);
                 }
+                Work::Host(replica) => {
+                    replicas.insert(replica.cell.id, *replica);
+                }
+                Work::Abandon { group } => {
+                    if let Some(backlog) = backlogs.remove(&group) {
+                        give_up(group, backlog, "the group was destroyed on this node");
+                    }
+                    replicas.remove(&group);
+                    // Nothing writes to its space any more.
+                    core.chores.reclaim(group);
+                }
                 Work::Discard { group } => {
                     // What waits would be answered out of a wrong state.
                     if let Some(backlog) = backlogs.remove(&group) {
-                        give_up(group, backlog);
+                        give_up(group, backlog, "this replica's state was found to be wrong");
                     }
                     discard(core, hosted(&mut replicas, group))?;
                 }
@@ -122,9 +137,9 @@ fn round(core: &Core, replica: &mut Replica, backlog: &mut Backlog) -> Result<()
     Ok(())
 }
 
-fn give_up(group: GroupId, backlog: Backlog) {
+fn give_up(group: GroupId, backlog: Backlog, reason: &str) {
     for waiter in backlog.waiters {
-        let reason = "this replica's state was found to be wrong".to_owned();
+        let reason = reason.to_owned();
         let _ = waiter.reply.send(Err(ProposeError::Unknown { group, reason }));
     }
 }

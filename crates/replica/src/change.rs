@@ -57,6 +57,9 @@ pub(crate) async fn anywhere(
         if let Some(reason) = core.inbox.closed() {
             return Err(ChangeError::Stopped { reason });
         }
+        if cell.is_destroyed() {
+            return Err(ChangeError::NotHosted { group });
+        }
         let known = leadership.borrow_and_update().leader;
         if let Some(leader) = hint.take().or(known).or_else(|| cell.another_member(attempts)) {
             attempts += 1;

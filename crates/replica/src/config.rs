@@ -82,6 +82,7 @@ impl HostConfig {
             limits.applying_bytes_max,
             limits.inflight_bytes_max,
             limits.apply_threads,
+            limits.groups_max,
             limits.apply_round_bytes_max,
             limits.retained_bytes_max,
             limits.snapshot_chunk_bytes,
@@ -137,18 +138,21 @@ impl HostConfig {
 /// Every bound of a host.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Proposals that wait for the consensus thread, over all groups.
+    /// Proposals that wait for the consensus thread, over all groups; one group has at most as many
+    /// as there is room left for others.
     pub proposals_waiting_max: usize,
-    /// Bytes of those proposals.
+    /// Bytes of those proposals, shared in the same way.
     pub proposals_waiting_bytes_max: usize,
-    /// Reads that wait for the consensus thread, over all groups; and on a follower, reads of one
+    /// Reads that wait for the consensus thread, over all groups and shared in the same way; and on a
+    /// follower, reads of one
     /// group that wait for the leader's answer.
     pub reads_waiting_max: usize,
     /// Frames of other nodes that wait for the consensus thread; further ones are dropped.
     pub messages_waiting_max: usize,
     /// Bytes of those frames.
     pub messages_waiting_bytes_max: usize,
-    /// Bytes of all groups on their way to the disk, beyond which proposals are refused.
+    /// Bytes of all groups on their way to the disk. A group's proposals are refused while it has
+    /// more of them than there is room left for others.
     pub unsynced_bytes_max: usize,
     /// Bytes of a group's proposals that are not committed yet.
     pub uncommitted_bytes_max: usize,
@@ -158,6 +162,8 @@ pub struct Limits {
     pub applying_bytes_max: usize,
     /// Bytes of entries sent to one follower of a group and not yet answered.
     pub inflight_bytes_max: usize,
+    /// Groups on the node; no more are created then.
+    pub groups_max: usize,
     /// Threads that apply; each group is pinned to one.
     pub apply_threads: usize,
     /// Bytes written to the table by one apply round, after which it ends; one command may exceed
@@ -192,11 +198,12 @@ impl Default for Limits {
             messages_waiting_max: 4 << 10,
             messages_waiting_bytes_max: 128 << 20,
             // Less than the log queues, so that proposals are refused before an append waits.
-            unsynced_bytes_max: 16 << 20,
+            unsynced_bytes_max: 24 << 20,
             uncommitted_bytes_max: 64 << 20,
             backlog_bytes_max: 128 << 20,
             applying_bytes_max: 32 << 20,
             inflight_bytes_max: 8 << 20,
+            groups_max: 2048,
             apply_threads: 2,
             apply_round_bytes_max: 4 << 20,
             compact_after_bytes: 32 << 20,

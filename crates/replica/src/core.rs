@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use onefold_raft::Membership;
-use onefold_table::SpaceView;
+use onefold_table::{SpaceView, Table};
 use onefold_transport::Peers;
 use onefold_types::{GroupId, LogIndex, NodeId, Term, Timestamp};
 use tokio::sync::watch;
@@ -13,8 +13,9 @@ use tokio::sync::watch;
 use crate::chores::Chores;
 use crate::clock;
 use crate::forward::{proposals, reads};
+use crate::groups::Groups;
 use crate::inbox::Inbox;
-use crate::metrics::{GroupCounters, GroupMetrics, NodeCounters};
+use crate::metrics::{Counter, GroupCounters, GroupMetrics, NodeCounters};
 use crate::replicated_time::{Clocks, ReplicatedTime};
 use crate::snapshot::Transfers;
 use crate::state::{Generations, GroupState};
@@ -24,7 +25,10 @@ use crate::{GroupStatus, HostConfig, HostError, Leadership, MemberProgress, Role
 pub(crate) struct Core {
     pub(crate) config: HostConfig,
     pub(crate) inbox: Inbox,
-    pub(crate) groups: BTreeMap<GroupId, Arc<GroupCell>>,
+    pub(crate) groups: Groups,
+    /// Held while a group is created or destroyed.
+    pub(crate) lifecycle: Mutex<()>,
+    pub(crate) table: Arc<dyn Table>,
     pub(crate) peers: Peers,
     pub(crate) chores: Chores,
     pub(crate) transfers: Transfers,
@@ -37,8 +41,8 @@ pub(crate) struct Core {
 
 impl Core {
     /// The group, if this node hosts it.
-    pub(crate) fn group(&self, id: GroupId) -> Option<&Arc<GroupCell>> {
-        self.groups.get(&id)
+    pub(crate) fn group(&self, id: GroupId) -> Option<Arc<GroupCell>> {
+        self.groups.get(id)
     }
 
     /// Stops the host: it serves nothing any more. The first failure is the one that is shown.
@@ -72,6 +76,8 @@ pub(crate) struct GroupCell {
     pub(crate) leadership: watch::Sender<Leadership>,
     pub(crate) progress: Progress,
     pub(crate) counters: GroupCounters,
+    /// Bytes of its entries on their way to the log.
+    pub(crate) unsynced: Counter,
     members: Mutex<Members>,
     /// When the last confirmed read began, by [`clock::monotonic_micros`], and what it saw: that is
     /// at most so old.
@@ -100,6 +106,7 @@ pub(crate) struct Progress {
     is_state_lost: AtomicBool,
     losses: AtomicU64,
     is_removed: AtomicBool,
+    is_destroyed: AtomicBool,
 }
 
 impl GroupCell {
@@ -112,6 +119,7 @@ impl GroupCell {
             leadership: watch::Sender::new(Leadership::default()),
             progress: Progress::default(),
             counters: GroupCounters::default(),
+            unsynced: Counter::default(),
             members: Mutex::new(Members {
                 is_joined: state.generations().formed().contains(node),
                 ..Members::default()
@@ -160,6 +168,16 @@ impl GroupCell {
     /// This node was a member, and is none any more.
     pub(crate) fn is_removed(&self) -> bool {
         self.progress.is_removed.load(Ordering::Acquire)
+    }
+
+    /// The group is on this node no more.
+    pub(crate) fn is_destroyed(&self) -> bool {
+        self.progress.is_destroyed.load(Ordering::SeqCst)
+    }
+
+    /// From now on nothing is served, and nothing more is written to the group's space.
+    pub(crate) fn set_destroyed(&self) {
+        self.progress.is_destroyed.store(true, Ordering::SeqCst);
     }
 
     /// The state is lost, and waits for a snapshot.

@@ -289,6 +289,37 @@ pub enum TransferError {
     },
 }
 
+/// Why a group was not created or destroyed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GroupError {
+    /// It is here already.
+    #[error("group {group} is on this node already")]
+    Exists {
+        /// The group.
+        group: GroupId,
+    },
+    /// It was here, and never comes back.
+    #[error("group {group} was destroyed on this node, and its number is never used again")]
+    Destroyed {
+        /// The group.
+        group: GroupId,
+    },
+    /// The node hosts as many groups as it may.
+    #[error("this node hosts {groups_max} groups, and no more are allowed; remove some first")]
+    Full {
+        /// The group.
+        group: GroupId,
+        /// The bound.
+        groups_max: usize,
+    },
+    /// The host stopped. Whether the group is there is seen at the next start.
+    #[error("this node no longer serves its groups: {reason}")]
+    Stopped {
+        /// Why.
+        reason: String,
+    },
+}
+
 /// Why a host does not start, or stopped.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum HostError {

@@ -19,8 +19,8 @@ use crate::forward::proposals;
 use crate::start::{Started, start};
 use crate::wire::{BEATS, ChangeMembership, MESSAGES, ProposeMany, ReadIndex};
 use crate::{
-    ChangeError, Group, GroupStatus, HostConfig, HostError, HostMetrics, ProposeError, ReadError,
-    SnapshotMetrics, StateMachine, change, driver, read, snapshot,
+    ChangeError, Group, GroupError, GroupStatus, HostConfig, HostError, HostMetrics, ProposeError,
+    ReadError, SnapshotMetrics, StateMachine, change, driver, lifecycle, read, snapshot,
 };
 
 /// A group that a node hosts.
@@ -114,7 +114,7 @@ impl Host {
             async move {
                 let group = request.group;
                 let cell = core.group(group).ok_or(ProposeError::NotHosted { group })?;
-                Ok::<_, RemoteError>(proposals::answer(&core, cell, request, commands).await?)
+                Ok::<_, RemoteError>(proposals::answer(&core, &cell, request, commands).await?)
             }
         });
 
@@ -125,7 +125,7 @@ impl Host {
                 let group = request.group;
                 let cell = core.group(group).ok_or(ReadError::NotHosted { group })?;
                 let until = Instant::now() + Duration::from_millis(request.deadline_ms);
-                let index = read::confirm_here(&core, cell, until).await?;
+                let index = read::confirm_here(&core, &cell, until).await?;
                 Ok::<_, RemoteError>((index, Bytes::new()))
             }
         });
@@ -136,7 +136,7 @@ impl Host {
                 let group = request.group;
                 let cell = core.group(group).ok_or(ChangeError::NotHosted { group })?;
                 let until = Instant::now() + Duration::from_millis(request.deadline_ms);
-                change::here(&core, cell, &request.change, until).await?;
+                change::here(&core, &cell, &request.change, until).await?;
                 Ok::<_, RemoteError>(((), Bytes::new()))
             }
         });
@@ -145,13 +145,39 @@ impl Host {
 
     /// A group, if this node hosts it.
     pub fn group(&self, id: GroupId) -> Option<Group> {
-        let cell = self.core.group(id)?.clone();
+        let cell = self.core.group(id)?;
         Some(Group::new(self.core.clone(), cell, self.life.clone()))
+    }
+
+    /// Creates a group on this node and takes part in it from now on, also after a restart: name it
+    /// to [`start`](Self::start) then, with those that [`stored_groups`](crate::state::stored_groups)
+    /// finds. When this returns, the group is durable.
+    ///
+    /// # Errors
+    /// See [`GroupError`].
+    pub async fn create_group(&self, spec: GroupSpec) -> Result<Group, GroupError> {
+        let core = self.core.clone();
+        let cell = on_blocking_thread(move || lifecycle::create(&core, spec)).await?;
+        Ok(Group::new(self.core.clone(), cell, self.life.clone()))
+    }
+
+    /// Destroys a group on this node, for good: the node forgets all of it and never hosts a group
+    /// of that number again. When this returns, that is durable; the space comes back by and by.
+    /// Says whether the group was here. Other nodes keep theirs.
+    ///
+    /// Only for groups that shall be nowhere any more: a voter that forgets can break what others
+    /// rely on.
+    ///
+    /// # Errors
+    /// See [`GroupError`].
+    pub async fn destroy_group(&self, group: GroupId) -> Result<bool, GroupError> {
+        let core = self.core.clone();
+        on_blocking_thread(move || lifecycle::destroy(&core, group)).await
     }
 
     /// What this node knows of each of its groups, in the order of their numbers.
     pub fn status(&self) -> Vec<GroupStatus> {
-        self.core.groups.values().map(|cell| cell.status()).collect()
+        self.core.groups.all().iter().map(|cell| cell.status()).collect()
     }
 
     /// What this node's transfers of snapshots amount to since it was started.
@@ -163,8 +189,8 @@ impl Host {
     pub fn metrics(&self) -> HostMetrics {
         let counters = &self.core.counters;
         self.core.inbox.count(counters);
-        let groups = self.core.groups.iter();
-        let groups = groups.map(|(id, cell)| (*id, cell.metrics())).collect();
+        let groups = self.core.groups.all();
+        let groups = groups.iter().map(|cell| (cell.id, cell.metrics())).collect();
         HostMetrics { node: counters.values(), snapshots: self.snapshot_metrics(), groups }
     }
 
@@ -188,4 +214,11 @@ impl Host {
         // Fails only when the runtime itself shuts down.
         let _ = joined.await;
     }
+}
+
+async fn on_blocking_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, GroupError> + Send + 'static,
+) -> Result<T, GroupError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(GroupError::Stopped { reason: error.to_string() }))
 }

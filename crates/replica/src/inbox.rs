@@ -3,7 +3,7 @@
 //! One lock and one condition variable over bounded queues of different kinds: what others ask for
 //! is refused when a queue is full; what the host's own threads report is never dropped and never
 //! waits, since the consensus thread may be waiting for them. Those reports are bounded by the work
-//! that they answer.
+//! that they answer. Groups share the room, see [`crate::share`]: a busy one leaves some for others.
 
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -17,8 +17,9 @@ use tokio::sync::oneshot;
 use crate::change::ChangeStep;
 use crate::liveness::Beat;
 use crate::metrics::NodeCounters;
+use crate::start::Restored;
 use crate::state::{Checkpoint, StateHash};
-use crate::{ChangeError, Limits, ProposeError, ReadError, TransferError};
+use crate::{ChangeError, Limits, ProposeError, ReadError, TransferError, share};
 
 /// Most nodes whose beats wait.
 const BEATS_MAX: usize = 1024;
@@ -54,6 +55,10 @@ pub(crate) enum Event {
     SnapshotSent { group: GroupId, to: NodeId, outcome: SnapshotOutcome },
     /// What each group had applied is durable in the table.
     TableSynced(BTreeMap<GroupId, LogIndex>),
+    /// A group that is durable on this node shall be taken part in.
+    GroupCreated { restored: Box<Restored>, taken: oneshot::Sender<()> },
+    /// A group that is destroyed in the table shall be taken part in no more.
+    GroupDestroyed { group: GroupId, gone: oneshot::Sender<()> },
     /// Somebody asked for other members.
     ChangeMembership {
         group: GroupId,
@@ -62,6 +67,38 @@ pub(crate) enum Event {
     },
     /// Somebody asked to hand over leadership.
     Transfer { group: GroupId, to: NodeId, reply: oneshot::Sender<Result<(), TransferError>> },
+}
+
+impl Event {
+    /// The group that it is about, which must be here.
+    pub(crate) fn group(&self) -> Option<GroupId> {
+        match self {
+            Self::Applied { group, .. }
+            | Self::SnapshotInstalled { group, .. }
+            | Self::SnapshotMissing { group, .. }
+            | Self::SnapshotSent { group, .. }
+            | Self::ChangeMembership { group, .. }
+            | Self::Transfer { group, .. } => Some(*group),
+            Self::Persisted(_)
+            | Self::TableSynced(_)
+            | Self::GroupCreated { .. }
+            | Self::GroupDestroyed { .. } => None,
+        }
+    }
+
+    /// Answers whoever asked that the group is not here.
+    pub(crate) fn refuse(self) {
+        match self {
+            // Who asked may have given up.
+            Self::ChangeMembership { group, reply, .. } => {
+                let _ = reply.send(Err(ChangeError::NotHosted { group }));
+            }
+            Self::Transfer { group, reply, .. } => {
+                let _ = reply.send(Err(TransferError::NotLeader { group, leader: None }));
+            }
+            _ => {}
+        }
+    }
 }
 
 /// Everything that waited at one moment.
@@ -86,8 +123,18 @@ struct Waiting {
     frame_bytes: usize,
     proposal_bytes: usize,
     checkpoints: usize,
+    /// What waits of each group.
+    by_group: BTreeMap<GroupId, Held>,
     /// Why the inbox was closed.
     closed: Option<String>,
+}
+
+/// What waits of one group.
+#[derive(Clone, Copy, Default)]
+struct Held {
+    proposals: usize,
+    proposal_bytes: usize,
+    reads: usize,
 }
 
 impl Waiting {
@@ -104,13 +151,18 @@ impl Waiting {
         if let Some(reason) = &self.closed {
             return Err(ProposeError::Stopped { reason: reason.clone() });
         }
-        let bytes = self.proposal_bytes + proposal.command.len();
-        let has_room = self.round.proposals.len() < limits.proposals_waiting_max
-            && bytes <= limits.proposals_waiting_bytes_max;
+        let (group, bytes) = (proposal.group, proposal.command.len());
+        let (count, count_max) = (self.round.proposals.len(), limits.proposals_waiting_max);
+        let (total_bytes, bytes_max) = (self.proposal_bytes, limits.proposals_waiting_bytes_max);
+        let held = self.by_group.entry(group).or_default();
+        let has_room = share::allows(held.proposals, 1, count, count_max)
+            && share::allows(held.proposal_bytes, bytes, total_bytes, bytes_max);
         if !has_room {
-            return Err(ProposeError::Overloaded { group: proposal.group });
+            return Err(ProposeError::Overloaded { group });
         }
-        self.proposal_bytes = bytes;
+        held.proposals += 1;
+        held.proposal_bytes += bytes;
+        self.proposal_bytes += bytes;
         Ok(())
     }
 }
@@ -215,13 +267,18 @@ impl Inbox {
     /// # Errors
     /// When there is no room, or the host stopped.
     pub(crate) fn read(&self, read: Read) -> Result<(), ReadError> {
-        let mut waiting = self.lock();
+        let mut guard = self.lock();
+        let waiting = &mut *guard;
         if let Some(reason) = &waiting.closed {
             return Err(ReadError::Stopped { reason: reason.clone() });
         }
-        if waiting.round.reads.len() >= self.limits.reads_waiting_max {
-            return Err(ReadError::Overloaded { group: read.group });
+        let group = read.group;
+        let count = waiting.round.reads.len();
+        let held = waiting.by_group.entry(group).or_default();
+        if !share::allows(held.reads, 1, count, self.limits.reads_waiting_max) {
+            return Err(ReadError::Overloaded { group });
         }
+        held.reads += 1;
         waiting.round.reads.push(read);
         self.arrived.notify_one();
         Ok(())
@@ -253,6 +310,7 @@ impl Inbox {
         waiting.frame_bytes = 0;
         waiting.proposal_bytes = 0;
         waiting.checkpoints = 0;
+        waiting.by_group.clear();
         let is_closed = waiting.closed.is_some();
         Round { is_closed, ..std::mem::take(&mut waiting.round) }
     }
@@ -268,17 +326,21 @@ mod tests {
 
     fn inbox() -> Inbox {
         Inbox::new(Limits {
-            proposals_waiting_max: 2,
-            proposals_waiting_bytes_max: 10,
+            proposals_waiting_max: 4,
+            proposals_waiting_bytes_max: 20,
             messages_waiting_max: 1,
-            reads_waiting_max: 1,
+            reads_waiting_max: 4,
             ..Limits::default()
         })
     }
 
     fn proposal(bytes: usize) -> Proposal {
+        proposal_of(GroupId::KV, bytes)
+    }
+
+    fn proposal_of(group: GroupId, bytes: usize) -> Proposal {
         let (reply, _) = oneshot::channel();
-        Proposal { group: GroupId::KV, command: vec![0; bytes].into(), reply }
+        Proposal { group, command: vec![0; bytes].into(), reply }
     }
 
     #[test]
@@ -286,11 +348,22 @@ mod tests {
         let inbox = inbox();
         inbox.propose(proposal(6)).expect("there is room");
         let overloaded = Err(ProposeError::Overloaded { group: GroupId::KV });
-        assert_eq!(inbox.propose(proposal(5)), overloaded);
+        assert_eq!(inbox.propose(proposal(9)), overloaded);
         inbox.propose(proposal(4)).expect("there is room");
         assert_eq!(inbox.propose(proposal(0)), overloaded);
         assert_eq!(inbox.take(Instant::now()).proposals.len(), 2);
-        inbox.propose(proposal(10)).expect("there is room again");
+        inbox.propose(proposal(20)).expect("there is room again");
+    }
+
+    #[test]
+    fn a_busy_group_leaves_room_for_a_quiet_one() {
+        let inbox = inbox();
+        let (busy, quiet) = (GroupId(16), GroupId(17));
+        while inbox.propose(proposal_of(busy, 5)).is_ok() {}
+        inbox.propose(proposal_of(quiet, 5)).expect("the busy one may not take all the room");
+        let read = |group| Read { group, reply: oneshot::channel().0 };
+        while inbox.read(read(busy)).is_ok() {}
+        inbox.read(read(quiet)).expect("the busy one may not take all the room");
     }
 
     #[test]

@@ -28,8 +28,10 @@ mod forward;
 #[cfg(test)]
 mod fuzz;
 mod group;
+mod groups;
 mod host;
 mod inbox;
+mod lifecycle;
 pub mod liveness;
 mod machine;
 mod metrics;
@@ -39,6 +41,7 @@ mod propose;
 mod purity;
 mod read;
 pub mod replicated_time;
+mod share;
 mod snapshot;
 mod start;
 pub mod state;
@@ -46,7 +49,7 @@ mod status;
 mod wire;
 
 pub use config::{HostConfig, Limits};
-pub use error::{ChangeError, HostError, ProposeError, ReadError, TransferError};
+pub use error::{ChangeError, GroupError, HostError, ProposeError, ReadError, TransferError};
 pub use group::{AnswerSize, Consistency, Group, Leadership, SessionTag};
 pub use host::{Formation, GroupSpec, Host};
 pub use machine::{Apply, StateMachine};

@@ -99,6 +99,8 @@ numbers! {
         messages_malformed_total,
         /// Raft messages of groups that are not on this node.
         messages_unknown_group_total,
+        /// Raft messages of groups that were destroyed on this node.
+        messages_destroyed_group_total,
         /// Answers of nodes that are no members of the group.
         messages_not_member_total,
         /// Appends to the log: each is one write and shares a sync with those that wait with it.

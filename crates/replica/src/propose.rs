@@ -68,6 +68,9 @@ pub(crate) async fn anywhere(
                 Err(error) => return Err(error),
             }
         }
+        if cell.is_destroyed() {
+            return Err(doubt.unwrap_or(ProposeError::NotHosted { group: cell.id }));
+        }
         if let Some(reason) = core.inbox.closed() {
             return Err(doubt.unwrap_or(ProposeError::Stopped { reason }));
         }

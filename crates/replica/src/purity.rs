@@ -1,7 +1,7 @@
 //! The cores stay pure: nothing in them reaches for time, chance, threads or the system.
 
 /// The pure files, which a new one must be added to.
-const FILES: [(&str, &str); 13] = [
+const FILES: [(&str, &str); 14] = [
     ("divergence", include_str!("divergence.rs")),
     ("liveness", include_str!("liveness.rs")),
     ("replicated_time", include_str!("replicated_time.rs")),
@@ -12,6 +12,7 @@ const FILES: [(&str, &str); 13] = [
     ("state/group", include_str!("state/group.rs")),
     ("state/hash", include_str!("state/hash.rs")),
     ("state/pairs", include_str!("state/pairs.rs")),
+    ("state/presence", include_str!("state/presence.rs")),
     ("state/records", include_str!("state/records.rs")),
     ("state/sessions", include_str!("state/sessions.rs")),
     ("state/staging", include_str!("state/staging.rs")),

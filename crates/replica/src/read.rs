@@ -31,7 +31,7 @@ pub(crate) async fn read(
     if let Some(reason) = core.inbox.closed() {
         return Err(ReadError::Stopped { reason });
     }
-    if cell.is_removed() {
+    if cell.is_removed() || cell.is_destroyed() {
         // It hears of nothing any more.
         return Err(ReadError::NotHosted { group: cell.id });
     }
@@ -80,6 +80,9 @@ async fn linearize(
     let group = cell.id;
     let mut leadership = cell.leadership.subscribe();
     loop {
+        if cell.is_destroyed() {
+            return Err(ReadError::NotHosted { group });
+        }
         let attempt_began = clock::monotonic_micros();
         let is_leader = leadership.borrow_and_update().is_self;
         let confirmed = if is_leader {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use onefold_log::{Log, Recovered};
+use onefold_log::{Log, Recovered, Write};
 use onefold_raft::{Membership, Raft};
 use onefold_table::{Space, Table};
 use onefold_transport::Peers;
@@ -18,11 +18,12 @@ use crate::apply::{self, Replica};
 use crate::chores::{self, Chores};
 use crate::core::{Core, GroupCell};
 use crate::driver::{Driver, Seat};
+use crate::groups::Groups;
 use crate::inbox::Inbox;
 use crate::metrics::NodeCounters;
 use crate::persist::stored;
 use crate::snapshot::{self, Transfers};
-use crate::state::{Checkpoint, Generations, GroupState, Logged};
+use crate::state::{Checkpoint, Generations, GroupState, Logged, stored_groups};
 use crate::{Formation, GroupSpec, HostConfig, HostError};
 
 /// A host that was just started: what it shares, and its threads.
@@ -31,12 +32,23 @@ pub(crate) struct Started {
     pub(crate) threads: Vec<JoinHandle<()>>,
 }
 
-/// A group between recovery and the start of the threads.
-struct Restoring {
-    cell: Arc<GroupCell>,
-    raft: Raft,
-    logged: Vec<(LogIndex, usize)>,
-    state: GroupState,
+/// A group between recovery and the consensus thread.
+pub(crate) struct Restored {
+    pub(crate) cell: Arc<GroupCell>,
+    pub(crate) raft: Raft,
+    /// The entries that are in the log already, and their bytes.
+    pub(crate) logged: Vec<(LogIndex, usize)>,
+    pub(crate) state: GroupState,
+}
+
+impl Restored {
+    /// The part for the consensus thread and that for an apply thread.
+    pub(crate) fn divide(self, applier: usize) -> (Seat, Replica) {
+        let Self { cell, raft, logged, state } = self;
+        let last_checkpoint = Checkpoint { index: state.applied(), hash: state.hash() };
+        let replica = Replica { cell: cell.clone(), state };
+        (Seat { cell, raft, applier, logged, last_checkpoint }, replica)
+    }
 }
 
 /// Recovers every group and starts the threads.
@@ -58,6 +70,12 @@ pub(crate) fn start(
     if hosted.len() != specs.len() {
         return Err(HostError::Config("a group is named twice".to_owned()));
     }
+    let destroyed = stored_groups(&table)?.destroyed;
+    if let Some(&group) = hosted.intersection(&destroyed).next() {
+        return Err(HostError::Config(format!("group {group} was destroyed on this node")));
+    }
+    // A crash may have come between the tombstone and the log.
+    recovered.retain(|group, _| !destroyed.contains(group));
     if let Some(&group) = recovered.keys().find(|group| !hosted.contains(group)) {
         return Err(HostError::UnknownGroup { group });
     }
@@ -72,7 +90,9 @@ pub(crate) fn start(
     let cells = groups.iter().map(|group| (group.cell.id, group.cell.clone())).collect();
     let core = Arc::new(Core {
         inbox: Inbox::new(config.limits.clone()),
-        groups: cells,
+        groups: Groups::new(cells, destroyed.clone()),
+        lifecycle: Mutex::default(),
+        table: table.clone(),
         peers,
         chores: Chores::default(),
         transfers: Transfers::default(),
@@ -83,19 +103,39 @@ pub(crate) fn start(
         config,
     });
     snapshot::resume(&core)?;
-    let threads = start_threads(&core, log, &table, groups);
+    forget_destroyed(&core, &log, &destroyed)?;
+    let threads = start_threads(&core, log, groups);
     if let Err(error) = &threads {
         core.fail(error.clone());
     }
     Ok(Started { core, threads: threads? })
 }
 
-fn restore(
+/// Removes what log and table may still have of destroyed groups.
+fn forget_destroyed(core: &Core, log: &Log, destroyed: &BTreeSet<GroupId>) -> Result<(), HostError> {
+    let removals: Vec<_> =
+        destroyed.iter().map(|&group| Write::RemoveGroup { group }).collect();
+    for group in destroyed {
+        core.chores.reclaim(*group);
+    }
+    if removals.is_empty() {
+        return Ok(());
+    }
+    // Whoever asks after the next crash finds the tombstones again: nothing waits for this.
+    Ok(log.append(removals, Box::new(|_| {}))?)
+}
+
+/// What log and table hold of a group. One that they do not know is formed: sync the table before
+/// anybody is told of it.
+///
+/// # Errors
+/// When they contradict each other or fail, or hold what this program does not understand.
+pub(crate) fn restore(
     config: &HostConfig,
     table: &Arc<dyn Table>,
     spec: GroupSpec,
     found: Option<Logged>,
-) -> Result<Restoring, HostError> {
+) -> Result<Restored, HostError> {
     let GroupSpec { id, formed, election_rank, state_machine } = spec;
     let space = Space::new(table.clone(), id);
     let formed = match formed {
@@ -126,7 +166,7 @@ fn restore(
         );
         cell.set_state_lost();
     }
-    Ok(Restoring { cell, raft, logged, state })
+    Ok(Restored { cell, raft, logged, state })
 }
 
 /// A number that no other process of this node has had: clocks may go back between two starts.
@@ -143,19 +183,17 @@ fn seed() -> u64 {
 fn start_threads(
     core: &Arc<Core>,
     log: Log,
-    table: &Arc<dyn Table>,
-    groups: Vec<Restoring>,
+    groups: Vec<Restored>,
 ) -> Result<Vec<JoinHandle<()>>, HostError> {
-    let count = core.config.limits.apply_threads.min(groups.len().max(1));
+    let count = core.config.limits.apply_threads;
     let mut replicas: Vec<BTreeMap<GroupId, Replica>> = Vec::new();
     replicas.resize_with(count, BTreeMap::new);
     let mut seats = Vec::new();
     for (place, group) in groups.into_iter().enumerate() {
-        let Restoring { cell, raft, logged, state } = group;
         let applier = place % count;
-        let last_checkpoint = Checkpoint { index: state.applied(), hash: state.hash() };
-        replicas[applier].insert(cell.id, Replica { cell: cell.clone(), state });
-        seats.push(Seat { cell, raft, applier, logged, last_checkpoint });
+        let (seat, replica) = group.divide(applier);
+        replicas[applier].insert(seat.cell.id, replica);
+        seats.push(seat);
     }
     let mut threads = Vec::new();
     let mut appliers = Vec::new();
@@ -167,8 +205,8 @@ fn start_threads(
         let run = move || apply::run(&host, replicas, &work);
         threads.push(spawn(core, format!("apply-{number}"), run)?);
     }
-    let (host, table) = (core.clone(), table.clone());
-    threads.push(spawn(core, "chores".to_owned(), move || chores::run(&host, &table))?);
+    let host = core.clone();
+    threads.push(spawn(core, "chores".to_owned(), move || chores::run(&host))?);
     let driver = Driver::new(core.clone(), log, appliers, seats, process());
     threads.push(spawn(core, "consensus".to_owned(), move || driver.run())?);
     Ok(threads)

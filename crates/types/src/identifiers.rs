@@ -94,6 +94,13 @@ impl GroupId {
     pub const KV: Self = Self(2);
     /// The namespace of the file system.
     pub const NAMESPACE: Self = Self(3);
+    /// The first keyspace that somebody created. Lower numbers are those of the cluster's own groups.
+    pub const FIRST_KEYSPACE: Self = Self(16);
+
+    /// Whether the group holds a keyspace that somebody created.
+    pub const fn is_keyspace(self) -> bool {
+        self.0 >= Self::FIRST_KEYSPACE.0
+    }
 }
 
 /// The identity of a cluster, drawn at random when it is formed.

@@ -258,6 +258,18 @@ impl Driven {
         self.give_up(waiters, reason);
     }
 
+    /// The group is on this node no more: whoever waits for it learns that.
+    pub(super) fn end(&mut self) {
+        let group = self.id();
+        self.give_up_all_waiters("the group was destroyed on this node");
+        for replies in std::mem::take(&mut self.reads).into_values() {
+            answer(replies, &Err(ReadError::NotHosted { group }));
+        }
+        self.is_leading = false;
+        self.cell.set_progress(None);
+        self.cell.set_leadership(Role::Follower, self.raft.term(), None);
+    }
+
     fn give_up(&self, waiters: BTreeMap<(LogIndex, Term), ProposeReply>, reason: &str) {
         let group = self.id();
         self.cell.counters.proposals_unknown_total.add(waiters.len());

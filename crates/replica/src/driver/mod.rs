@@ -10,6 +10,7 @@
 mod complaints;
 mod divergence;
 mod group;
+mod lifecycle;
 mod neighbours;
 mod output;
 mod retained;
@@ -38,7 +39,7 @@ use crate::inbox::{Event, Proposal, Read, Round};
 use crate::liveness::{Beat, Liveness};
 use crate::state::Checkpoint;
 use crate::wire::{Frame, beat, messages};
-use crate::{HostError, ProposeError, ReadError, clock};
+use crate::{HostError, ProposeError, ReadError, clock, share};
 
 /// A group before the thread starts.
 pub(crate) struct Seat {
@@ -72,6 +73,8 @@ pub(crate) struct Driver {
     checkpoints: BTreeMap<NodeId, Vec<(GroupId, Checkpoint)>>,
     writes: Vec<Write>,
     persists: Vec<(GroupId, PersistSequence)>,
+    /// Whose writes those are, and their bytes.
+    unsynced: Vec<(Arc<GroupCell>, usize)>,
     /// Bytes of applied entries that all groups keep.
     retained_bytes: usize,
     sending: Arc<Semaphore>,
@@ -111,6 +114,7 @@ impl Driver {
             checkpoints: BTreeMap::new(),
             writes: Vec::new(),
             persists: Vec::new(),
+            unsynced: Vec::new(),
             sending,
             is_syncing: false,
             syncs: 0,
@@ -144,18 +148,10 @@ impl Driver {
         }
     }
 
-    /// A group with one voter needs no timeout to elect it.
     fn start(&mut self) -> Result<(), HostError> {
-        let node = self.core.config.node;
         let groups: Vec<_> = self.groups.keys().copied().collect();
         for group in groups {
-            let driven = self.at(group);
-            driven.publish();
-            driven.publish_membership();
-            let members = driven.raft.membership();
-            if members.members() == BTreeSet::from([node]) && members.is_voter(node) {
-                driven.step(Input::Campaign)?;
-            }
+            self.begin(group)?;
         }
         self.carry_out()
     }
@@ -179,11 +175,27 @@ impl Driver {
     }
 
     fn step_event(&mut self, event: Event) -> Result<(), HostError> {
+        if event.group().is_some_and(|group| !self.groups.contains_key(&group)) {
+            // The group was destroyed while this was under way.
+            event.refuse();
+            return Ok(());
+        }
         match event {
             Event::Persisted(persists) => {
                 for (group, sequence) in persists {
-                    self.at(group).step(Input::Persisted(sequence))?;
+                    if self.groups.contains_key(&group) {
+                        self.at(group).step(Input::Persisted(sequence))?;
+                    }
                 }
+            }
+            Event::GroupCreated { restored, taken } => {
+                self.take_up(*restored)?;
+                // Who asked may have given up.
+                let _ = taken.send(());
+            }
+            Event::GroupDestroyed { group, gone } => {
+                self.abandon(group)?;
+                let _ = gone.send(());
             }
             Event::Applied { group, bytes, last, checkpoints } => {
                 self.retaining(group, |driven| driven.applied(last.index, bytes))?;
@@ -241,6 +253,10 @@ impl Driver {
             };
             self.core.counters.messages_received_total.increment();
             if !self.groups.contains_key(&group) {
+                if self.core.groups.is_destroyed(group) {
+                    self.core.counters.messages_destroyed_group_total.increment();
+                    continue;
+                }
                 self.core.counters.messages_unknown_group_total.increment();
                 if self.complaints.is_first(from, Complaint::UnknownGroup) {
                     tracing::warn!(%from, %group, "dropped a message: the group is not here");
@@ -281,8 +297,7 @@ impl Driver {
         }
         let core = self.core.clone();
         let limits = &core.config.limits;
-        let is_full = core.counters.unsynced_bytes.get() > limits.unsynced_bytes_max as u64
-            || self.is_retaining_too_much();
+        let unsynced_bytes = core.counters.unsynced_bytes.get() as usize;
         let mut by_group: BTreeMap<GroupId, Vec<Proposal>> = BTreeMap::new();
         for proposal in proposals {
             by_group.entry(proposal.group).or_default().push(proposal);
@@ -292,8 +307,12 @@ impl Driver {
                 refuse(proposals, &ProposeError::NotHosted { group });
                 continue;
             }
+            let has_room = !self.is_retaining_too_much();
             let driven = self.at(group);
-            if is_full || driven.backlog_bytes() > limits.backlog_bytes_max {
+            let own_bytes = driven.cell.unsynced.get() as usize;
+            let has_room = has_room
+                && share::allows(own_bytes, 0, unsynced_bytes, limits.unsynced_bytes_max);
+            if !has_room || driven.backlog_bytes() > limits.backlog_bytes_max {
                 driven.cell.counters.proposals_refused_total.add(proposals.len());
                 refuse(proposals, &ProposeError::Overloaded { group });
                 continue;
@@ -322,7 +341,7 @@ impl Driver {
     fn at(&mut self, group: GroupId) -> &mut Driven {
         let now_micros = self.now_micros;
         self.stepped.insert(group);
-        let driven = self.groups.get_mut(&group).expect("groups never go while the host runs");
+        let driven = self.groups.get_mut(&group).expect("only groups that are here are stepped");
         driven.set_clock(now_micros);
         driven
     }
@@ -371,7 +390,7 @@ impl Driver {
         let core = self.core.clone();
         let limits = &core.config.limits;
         for (&group, &index) in durable {
-            let driven = &self.groups[&group];
+            let Some(driven) = self.groups.get(&group) else { continue };
             if driven.may_compact(self.syncs) && driven.is_compaction_due(limits) {
                 self.retaining(group, |driven| driven.compact(index, limits))?;
             }
@@ -384,7 +403,7 @@ impl Driver {
         let level = retained::level(sizes, limits.retained_bytes_max);
         let mut may_sync_again = false;
         for (&group, &index) in durable {
-            let driven = &self.groups[&group];
+            let Some(driven) = self.groups.get(&group) else { continue };
             if driven.may_compact(self.syncs) && driven.retained_bytes() > level {
                 core.counters.compactions_forced_total.increment();
                 may_sync_again = true;

@@ -46,7 +46,11 @@ impl Driver {
         if let Some(persist) = output.persist {
             driven.logged(&persist);
             self.persists.push((group, persist.sequence));
+            let before = self.writes.len();
             persist::writes(group, persist, &mut self.writes);
+            let bytes = persist::bytes(&self.writes[before..]);
+            driven.cell.unsynced.add(bytes);
+            self.unsynced.push((driven.cell.clone(), bytes));
         }
         if let Some(change) = output.role_change {
             let has_led = driven.is_leading;
@@ -116,9 +120,10 @@ impl Driver {
 
     /// Writes what all groups have to persist, as one append.
     fn append(&mut self) -> Result<(), HostError> {
-        if self.persists.is_empty() {
+        if self.writes.is_empty() && self.persists.is_empty() {
             return Ok(());
         }
+        let unsynced = std::mem::take(&mut self.unsynced);
         let writes = std::mem::take(&mut self.writes);
         let persists = std::mem::take(&mut self.persists);
         let bytes = persist::bytes(&writes);
@@ -129,6 +134,9 @@ impl Driver {
         let core = self.core.clone();
         let done = move |outcome| {
             core.counters.unsynced_bytes.subtract(bytes);
+            for (cell, bytes) in unsynced {
+                cell.unsynced.subtract(bytes);
+            }
             match outcome {
                 Ok(()) => core.inbox.report(Event::Persisted(persists)),
                 // Whatever the log can still do: the cores count on this write.

@@ -83,6 +83,14 @@ impl Transfers {
         Some(staged)
     }
 
+    /// Ends the transfer of a group that is destroyed. Whoever would begin another one under the
+    /// lock sees that.
+    pub(crate) fn forget(&self, group: GroupId) {
+        if let Some(transfer) = lock(&self.by_group).remove(&group) {
+            lock(&transfer.received).is_over = true;
+        }
+    }
+
     /// The counts of both directions.
     pub(crate) fn metrics(&self) -> SnapshotMetrics {
         self.counts.metrics()
@@ -101,7 +109,8 @@ impl Transfers {
 /// When the table can't be read.
 pub(crate) fn resume(core: &Arc<Core>) -> Result<(), HostError> {
     let mut by_group = lock(&core.transfers.by_group);
-    for (&group, cell) in &core.groups {
+    for cell in core.groups.all() {
+        let group = cell.id;
         let applied = *cell.applied.borrow();
         let has_room = by_group.len() < core.config.limits.snapshots_received_max;
         let kept = cell.generations.interrupted()?;
@@ -168,6 +177,10 @@ fn begin(core: &Core, request: SnapshotBeginRequest) -> Result<SnapshotBegun, Re
         return Err(RemoteError::new(RemoteCode::Conflict, message));
     }
     let mut by_group = lock(&core.transfers.by_group);
+    if cell.is_destroyed() {
+        // Since it was looked up: nothing more is written to its space.
+        return Err(missing(group));
+    }
     if let Some(before) = by_group.get(&group).cloned() {
         let mut received = lock(&before.received);
         if before.mark == mark && received.staging.staged().is_some() {
@@ -268,12 +281,12 @@ fn piece(core: &Core, request: SnapshotPieceRequest, body: Bytes) -> Result<(), 
     Err(RemoteError::new(code, error.to_string()))
 }
 
-fn hosted(core: &Core, group: GroupId) -> Result<&Arc<GroupCell>, RemoteError> {
-    let missing = || {
-        let message = format!("group {group} is not on this node");
-        RemoteError::new(RemoteCode::NotFound, message)
-    };
-    core.group(group).ok_or_else(missing)
+fn hosted(core: &Core, group: GroupId) -> Result<Arc<GroupCell>, RemoteError> {
+    core.group(group).ok_or_else(|| missing(group))
+}
+
+fn missing(group: GroupId) -> RemoteError {
+    RemoteError::new(RemoteCode::NotFound, format!("group {group} is not on this node"))
 }
 
 /// A table that fails stops the host.

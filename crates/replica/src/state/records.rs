@@ -6,6 +6,7 @@
 //!         │                 │ 'h' …         sessions, see `sessions`
 //!         │                 │ 'm' …         the state machine's own keys
 //!         │ 02 generation 4                 how far a snapshot is staged, see `staging`
+//! group 9 │ 03                              tombstone: the group was destroyed
 //! ```
 //!
 //! A generation is one whole state of the group. A snapshot is staged as a further generation, and
@@ -31,6 +32,8 @@ pub(crate) const ROOT: &[u8] = b"\x00";
 pub(crate) const GENERATIONS: u8 = 1;
 /// In front of the records of snapshots that are being staged.
 pub(crate) const PROGRESS: u8 = 2;
+/// The key that says that the group was destroyed.
+pub(crate) const TOMBSTONE: &[u8] = b"\x03";
 /// The host's part of a generation.
 pub(crate) const HOST: &[u8] = b"h";
 /// The state machine's part of a generation.

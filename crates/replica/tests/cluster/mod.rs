@@ -12,11 +12,12 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use onefold_log::{Log, LogOptions};
+use onefold_log::{Log, LogOptions, Recovered};
 use onefold_replica::{
     Apply, Consistency, Formation, Group, GroupSpec, Host, HostConfig, HostError, Limits,
     ProposeError, SessionTag, StateMachine,
 };
+use onefold_replica::state::stored_groups;
 use onefold_table::{
     Batch, FjallTable, KeyRange, MemoryTable, Order, Scan, SpaceView, Table, TableError,
     TableOptions, View,
@@ -286,7 +287,10 @@ impl Cluster {
             let machine = Counter { gate: gate.clone(), ..Counter::default() };
             GroupSpec::new(id, formed.clone(), Box::new(machine))
         });
-        let specs = specs.collect();
+        let mut specs: Vec<_> = specs.collect();
+        let stored = stored_groups(&table)?;
+        let created = stored.present.into_iter().filter(|id| !self.setup.groups.contains(id));
+        specs.extend(created.map(|id| counter(id, Formation::Joining)));
         let host = Host::start(config, log, recovered, table.clone(), peers, specs)?;
         let mut router = Router::default();
         host.register(&mut router);
@@ -378,6 +382,29 @@ impl Cluster {
         places.map(|(place, _)| NodeId(place as u64 + 1)).collect()
     }
 
+    /// Has these nodes found a group while they run.
+    pub(crate) async fn found(&self, id: GroupId, nodes: &[NodeId]) {
+        let formed = Formation::Founders(nodes.iter().copied().collect());
+        for node in nodes {
+            let spec = counter(id, formed.clone());
+            self.node(*node).host.create_group(spec).await.expect("it is new here");
+        }
+    }
+
+    /// The table of a node that does not run, as a crash left it.
+    pub(crate) fn table_of(&self, node: NodeId) -> Arc<CrashTable> {
+        let mut tables = self.tables.lock().expect("nobody panics with it");
+        let table = tables.get_mut(&(node.get() as usize - 1)).expect("it ran before");
+        *table = Arc::new(table.after_crash());
+        table.clone()
+    }
+
+    /// What the log of a node that does not run holds.
+    pub(crate) fn log_of(&self, node: NodeId) -> Recovered {
+        let path = self.folder(node.get() as usize - 1).join("log");
+        Log::open(&path, log_options()).expect("a good log").1
+    }
+
     /// The leader that a majority of the running nodes agrees on.
     pub(crate) async fn leader(&self) -> NodeId {
         eventually("all nodes agree on a leader", || async {
@@ -411,6 +438,11 @@ impl Cluster {
         })
         .await
     }
+}
+
+/// A group that counts.
+pub(crate) fn counter(id: GroupId, formed: Formation) -> GroupSpec {
+    GroupSpec::new(id, formed, Box::new(Counter::default()))
 }
 
 fn log_options() -> LogOptions {
