@@ -1,6 +1,6 @@
 //! Status of nodes and of the cluster.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use onefold_files::Usage;
 use onefold_transport::{Method, MethodId};
@@ -97,10 +97,23 @@ pub struct NodeStatus {
     pub http: String,
     /// Its replicas.
     pub groups: Vec<GroupReport>,
+    /// Where clients of keyspaces with a port connect.
+    pub client_ports: Vec<ClientPort>,
     /// Bytes of the write-ahead log.
     pub log_bytes: u64,
     /// Bytes of the ordered table.
     pub table_bytes: u64,
+}
+
+/// A keyspace's own port on one node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientPort {
+    /// The keyspace's group.
+    pub group: GroupId,
+    /// Where the node listens for it, or would.
+    pub address: String,
+    /// Why it does not listen.
+    pub problem: Option<String>,
 }
 
 /// One node as the answering node sees it.
@@ -127,6 +140,8 @@ pub struct ClusterStatus {
     pub nodes: Vec<NodeReport>,
     /// What the file system holds; none when its namespace has no leader.
     pub files: Option<Usage>,
+    /// The names of the keyspaces, by their groups.
+    pub keyspaces: BTreeMap<GroupId, String>,
 }
 
 impl ClusterStatus {
@@ -138,6 +153,11 @@ impl ClusterStatus {
             .filter(|report| report.group == group && report.leader.is_some())
             .max_by_key(|report| report.term)
             .and_then(|report| report.leader)
+    }
+
+    /// What a group is called in tables.
+    pub fn group_name(&self, group: GroupId) -> String {
+        self.keyspaces.get(&group).cloned().unwrap_or_else(|| group_name(group))
     }
 
     /// Groups that some node reports, ascending.

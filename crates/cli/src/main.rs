@@ -109,8 +109,7 @@ enum Command {
     #[command(subcommand)]
     Node(node::NodeCommand),
     /// Read and write the key-value store.
-    #[command(subcommand)]
-    Kv(kv::KvCommand),
+    Kv(kv::KvArgs),
     /// Work with files; a path is /BUCKET/KEY.
     #[command(subcommand)]
     Fs(fs::FsCommand),

@@ -141,7 +141,7 @@ fn list(nodes: &[NodeInfo], format: Format) -> anyhow::Result<()> {
     print_rows(format, &head, nodes, |node| {
         let seats = |is_meant: fn(Seat) -> bool| {
             let seats = node.groups.iter().filter(|seat| is_meant(seat.seat));
-            seats.map(|seat| group_name(seat.group)).collect::<Vec<_>>().join(" ")
+            crate::status::names(seats.map(|seat| seat.group), group_name)
         };
         let lag = node.groups.iter().filter_map(|seat| seat.lag).max();
         let mut state = node.state.name().to_owned();

@@ -55,6 +55,10 @@ pub struct StartArgs {
     #[command(flatten)]
     store: StoreArgs,
 
+    /// What this node adds to the ports of keyspaces. Nodes that share a host need different ones.
+    #[arg(long, env = "ONEFOLD_KEYSPACE_PORT_OFFSET", default_value_t = 0, value_name = "N")]
+    keyspace_port_offset: u16,
+
     /// Listen beyond loopback although nothing is encrypted or authenticated between nodes.
     #[arg(long, env = "ONEFOLD_ALLOW_PLAINTEXT")]
     allow_plaintext: bool,
@@ -100,6 +104,7 @@ fn config(arguments: &StartArgs) -> anyhow::Result<NodeConfig> {
         s3_listen: or_port(&arguments.s3_listen, 9000),
         http_listen: or_port(&arguments.http_listen, 8080),
         kv: arguments.store.options()?,
+        keyspace_port_offset: arguments.keyspace_port_offset,
         create_initial_s3_key: !arguments.no_initial_s3_key,
     };
     let listeners = [

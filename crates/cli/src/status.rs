@@ -2,10 +2,14 @@
 
 use std::process::ExitCode;
 
-use onefold_admin::{ClusterStatus, NodeReport, Role, group_name};
+use onefold_admin::{ClusterStatus, NodeReport, Role};
 use onefold_client::Client;
+use onefold_types::GroupId;
 
 use crate::output::{Format, bytes, print_json, print_rows};
+
+/// Keyspaces that a row names; further ones are only counted.
+const KEYSPACES_SHOWN_MAX: usize = 4;
 
 /// Runs the verb. The exit code is 0 when every node answers and every group has a leader.
 pub async fn run(client: &Client, format: Format) -> anyhow::Result<ExitCode> {
@@ -62,18 +66,30 @@ fn node_cells(cluster: &ClusterStatus, report: &NodeReport) -> Vec<String> {
         .filter(|group| {
             group.role == Role::Leader && cluster.leader(group.group) == Some(report.node)
         })
-        .map(|group| group_name(group.group));
+        .map(|group| group.group);
     cells.extend([
         "ready".to_owned(),
         report.address.clone(),
         status.etcd.clone(),
         status.s3.clone(),
         status.http.clone(),
-        led.collect::<Vec<_>>().join(" "),
+        names(led, |group| cluster.group_name(group)),
         bytes(status.log_bytes),
         bytes(status.table_bytes),
     ]);
     cells
+}
+
+/// The names of groups, as far as a row has room for them.
+pub fn names(groups: impl Iterator<Item = GroupId>, name: impl Fn(GroupId) -> String) -> String {
+    let groups: Vec<_> = groups.collect();
+    let own = groups.iter().filter(|group| !group.is_keyspace()).count();
+    let shown = own + KEYSPACES_SHOWN_MAX;
+    let mut names: Vec<_> = groups.iter().take(shown).map(|group| name(*group)).collect();
+    if groups.len() > shown {
+        names.push(format!("+{}", groups.len() - shown));
+    }
+    names.join(" ")
 }
 
 /// What a person should look at.
@@ -85,7 +101,7 @@ fn troubles(status: &ClusterStatus) -> Vec<String> {
     }
     for group in status.groups() {
         if status.leader(group).is_none() {
-            let name = group_name(group);
+            let name = status.group_name(group);
             troubles.push(format!("{name} has no leader: a majority of the nodes must run"));
         }
     }

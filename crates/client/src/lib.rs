@@ -24,9 +24,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use onefold_admin::{
-    AddNode, ClusterStatus, CreateS3Key, DrainNode, GetClusterStatus, Invitation, ListNodes,
-    ListS3Keys, NewNode, NewS3Key, NodeDrain, NodeInfo, NodeRemoval, RemoveNode, RemoveS3Key,
-    S3Key, S3KeyName,
+    AddNode, ClusterStatus, CreateKeyspace, CreateS3Key, DeleteKeyspace, DrainNode, FindKeyspace,
+    GetClusterStatus, Invitation, KeyspaceInfo, ListKeyspaces, ListNodes, ListS3Keys, NewKeyspace,
+    NewNode, NewS3Key, NodeDrain, NodeInfo, NodeRemoval, RemoveNode, RemoveS3Key, S3Key, S3KeyName,
 };
 use onefold_files::{FileSystem, RemoteFiles};
 use onefold_kv::{Kv, RemoteKv};
@@ -89,6 +89,15 @@ impl Client {
         Arc::new(RemoteKv::new(self.peers.clone(), GroupId::KV, self.addresses.to_vec()))
     }
 
+    /// The keyspace of this name; `default` is the one that every cluster has.
+    ///
+    /// # Errors
+    /// When there is none that serves, or no node answers.
+    pub async fn keyspace(&self, name: &str) -> Result<Arc<dyn Kv>, ClientError> {
+        let group = self.ask::<FindKeyspace>(&name.to_owned()).await?;
+        Ok(Arc::new(RemoteKv::new(self.peers.clone(), group, self.addresses.to_vec())))
+    }
+
     /// The file system.
     pub fn files(&self) -> Arc<dyn FileSystem> {
         Arc::new(RemoteFiles::new(self.peers.clone(), self.addresses.to_vec()))
@@ -137,6 +146,31 @@ impl Client {
     /// When the cluster refuses it or cannot decide, or no node answers.
     pub async fn drain_node(&self, drain: NodeDrain) -> Result<(), ClientError> {
         self.ask::<DrainNode>(&drain).await
+    }
+
+    /// Every keyspace of the key-value store, the default one first, the others by name.
+    ///
+    /// # Errors
+    /// When no node answers.
+    pub async fn keyspaces(&self) -> Result<Vec<KeyspaceInfo>, ClientError> {
+        self.ask::<ListKeyspaces>(&()).await
+    }
+
+    /// Creates a keyspace. It serves if the answer says that it is active.
+    ///
+    /// # Errors
+    /// When the cluster refuses it or cannot decide, or no node answers.
+    pub async fn create_keyspace(&self, new: NewKeyspace) -> Result<KeyspaceInfo, ClientError> {
+        self.ask::<CreateKeyspace>(&new).await
+    }
+
+    /// Begins to delete a keyspace with all that is in it; [`keyspaces`](Self::keyspaces) tells when
+    /// it is gone.
+    ///
+    /// # Errors
+    /// When the cluster refuses it or cannot decide, or no node answers.
+    pub async fn delete_keyspace(&self, name: &str) -> Result<(), ClientError> {
+        self.ask::<DeleteKeyspace>(&name.to_owned()).await
     }
 
     /// Creates an access key of the S3 API, or replaces the one of that name.

@@ -27,5 +27,5 @@ pub use local::{
     AutoCompaction, Feed, KvOptions, LEASE_CHECKPOINT_INTERVAL_DEFAULT, LocalKv,
     QUOTA_BYTES_DEFAULT, RETENTION_DEFAULT, REVISIONS_KEPT_MIN,
 };
-pub use remote::{RemoteKv, register};
+pub use remote::{Keyspaces, RemoteKv, register};
 pub use store::{Export, KvStore};

@@ -1,6 +1,7 @@
 //! Answers to operators: how this node and the cluster are, and the access keys.
 
-use std::sync::{Arc, OnceLock};
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -14,9 +15,10 @@ use onefold_log::Log;
 use onefold_replica::Host;
 use onefold_table::Table;
 use onefold_transport::{Class, Peers, RemoteCode, RemoteError, Router, TransportStatus};
-use onefold_types::{ClusterId, NodeId};
+use onefold_types::{ClusterId, GroupId, NodeId};
 
 use crate::keys::{KeyError, S3Keys};
+use crate::keyspaces::{FollowedCatalog, ShownPorts};
 use crate::metrics::Reading;
 use crate::registry::{Followed, Record};
 
@@ -45,6 +47,10 @@ pub(crate) struct Admin {
     pub(crate) inbound: OnceLock<Arc<TransportStatus>>,
     /// The members.
     pub(crate) followed: Followed,
+    /// The keyspaces.
+    pub(crate) catalog: FollowedCatalog,
+    /// Their ports on this node.
+    pub(crate) ports: ShownPorts,
     /// The file system.
     pub(crate) files: Arc<dyn FileSystem>,
     /// The access keys.
@@ -112,9 +118,15 @@ impl Admin {
             s3,
             http,
             groups: self.host.status().into_iter().map(report).collect(),
+            client_ports: self.ports.read().unwrap_or_else(PoisonError::into_inner).clone(),
             log_bytes: self.log.status().bytes,
             table_bytes: self.table.size_bytes(),
         }
+    }
+
+    fn keyspace_names(&self) -> BTreeMap<GroupId, String> {
+        let catalog = self.catalog.get();
+        catalog.records.values().map(|record| (record.group, record.name.clone())).collect()
     }
 
     /// What the metrics page shows.
@@ -126,6 +138,7 @@ impl Admin {
             table_bytes: self.table.size_bytes(),
             host: self.host.metrics(),
             groups: self.host.status(),
+            names: self.keyspace_names(),
             inbound: self.inbound.get().cloned(),
             outbound: self.peers.status(),
         }
@@ -161,6 +174,7 @@ impl Admin {
             answered_by: self.node,
             nodes,
             files: usage.ok().and_then(Result::ok),
+            keyspaces: self.keyspace_names(),
         }
     }
 }

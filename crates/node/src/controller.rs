@@ -11,14 +11,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::join_all;
-use onefold_admin::{GetNodeStatus, GroupReport, NodeState, NodeStatus, Role, group_name};
+use onefold_admin::{
+    GetNodeStatus, GroupReport, KeyspaceState, NodeState, NodeStatus, Role, group_name,
+};
 use onefold_files::FileSystem;
-use onefold_replica::{Group, Host, TransferError};
+use onefold_replica::{Group, Host, MembershipChange, TransferError};
 use onefold_transport::{Class, Peers, RemoteCode, RemoteError, Router};
 use onefold_types::{GroupId, NodeId};
 
 use crate::admin::Admin;
-use crate::nodes::HandOver;
+use crate::keyspaces::plan::{KeyspacePlanner, KeyspaceStep};
+use crate::keyspaces::{Catalog, CatalogError, CatalogStore, FollowedCatalog};
+use crate::nodes::{ChangeMembers, HandOver};
 use crate::placement::{GroupView, Planner, Step, World};
 use crate::registry::{Directory, Followed, Registry, RegistryError, change};
 
@@ -43,6 +47,8 @@ pub(crate) struct Controller {
     pub(crate) peers: Peers,
     pub(crate) registry: Registry,
     pub(crate) followed: Followed,
+    pub(crate) catalog: FollowedCatalog,
+    pub(crate) catalog_store: CatalogStore,
     pub(crate) admin: Arc<Admin>,
     pub(crate) files: Arc<dyn FileSystem>,
 }
@@ -51,22 +57,32 @@ impl Controller {
     /// Works for as long as the future is polled.
     pub(crate) async fn run(self) {
         let mut planner = Planner::default();
+        let mut keyspaces = KeyspacePlanner::default();
         let mut rounds = tokio::time::interval(ROUND_INTERVAL);
         rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             rounds.tick().await;
             if !self.system.is_leader() || self.followed.get().next == 0 {
                 planner = Planner::default();
+                keyspaces = KeyspacePlanner::default();
                 continue;
             }
             let world = self.look().await;
             let steps = planner.plan(&world);
-            join_all(steps.into_iter().map(|step| self.take(step))).await;
+            join_all(steps.into_iter().map(|step| self.take(step, &world))).await;
+            for step in keyspaces.plan(&self.catalog.get(), &world) {
+                self.take_with_keyspace(step).await;
+            }
         }
     }
 
     /// What the nodes tell now.
     pub(crate) async fn look(&self) -> World {
+        self.look_closely().await.0
+    }
+
+    /// The same, with all that each of them says.
+    pub(crate) async fn look_closely(&self) -> (World, BTreeMap<NodeId, NodeStatus>) {
         let directory = (*self.followed.get()).clone();
         let nodes: Vec<NodeId> = directory.members().map(|record| record.id).collect();
         let statuses = join_all(nodes.iter().map(|node| self.status(*node))).await;
@@ -78,13 +94,22 @@ impl Controller {
         let goes = |state| matches!(state, NodeState::Draining | NodeState::Removing);
         let going: BTreeSet<NodeId> = directory.having(goes).map(|record| record.id).collect();
         let chunks_left = self.chunks_left(&going).await;
-        World {
-            groups: views(&statuses),
-            hosted: self.host.status().len(),
-            up: statuses.into_keys().collect(),
+        let placed = placed(&self.catalog.get());
+        let own = self.host.status().iter().filter(|it| !it.group.is_keyspace()).count();
+        let mut groups = views(&statuses);
+        // A keyspace that goes is led by nobody for long.
+        groups.retain(|view| !view.group.is_keyspace() || placed.contains_key(&view.group));
+        let hosted = |status: &NodeStatus| status.groups.iter().map(|it| it.group).collect();
+        let world = World {
+            groups,
+            hosted: own + placed.len(),
+            placed,
+            hosting: statuses.iter().map(|(node, status)| (*node, hosted(status))).collect(),
+            up: statuses.keys().copied().collect(),
             chunks_left,
             directory,
-        }
+        };
+        (world, statuses)
     }
 
     async fn status(&self, node: NodeId) -> Option<NodeStatus> {
@@ -107,17 +132,11 @@ impl Controller {
         usage.leaving.into_iter().filter(|(node, _)| nodes.contains(node)).collect()
     }
 
-    async fn take(&self, step: Step) {
+    async fn take(&self, step: Step, world: &World) {
         let outcome = match step.clone() {
             Step::Change(group, change) => {
                 tracing::info!("changing the members of {}: {}", group_name(group), told(&change));
-                match self.host.group(group) {
-                    Some(handle) => handle
-                        .change_membership(change, CHANGE_TIMEOUT)
-                        .await
-                        .map_err(|error| error.to_string()),
-                    None => Ok(()),
-                }
+                self.change_members(group, change, world).await
             }
             Step::Transfer { group, from, to } => {
                 tracing::info!("{} shall be led by node {to}, not {from}", group_name(group));
@@ -144,6 +163,57 @@ impl Controller {
         self.registry.change(decide).await.map_err(|error: RegistryError| error.to_string())
     }
 
+    async fn take_with_keyspace(&self, step: KeyspaceStep) {
+        use crate::keyspaces::change;
+        let store = &self.catalog_store;
+        let outcome = match step {
+            KeyspaceStep::Activate(name, group) => {
+                tracing::info!("the keyspace {name} serves");
+                store.change(|catalog| change::activate(catalog, &name, group)).await
+            }
+            KeyspaceStep::RollBack(name, group) => {
+                tracing::warn!("the keyspace {name} could not be formed, and is given up");
+                store.change(|catalog| change::roll_back(catalog, &name, group)).await
+            }
+            KeyspaceStep::Forget(name, group) => {
+                tracing::info!("the keyspace {name} is gone");
+                store.change(|catalog| change::forget(catalog, &name, group)).await
+            }
+            KeyspaceStep::Place(name, group, members) => {
+                tracing::info!("the keyspace {name} shall be on the nodes {members:?}");
+                store.change(|catalog| change::place(catalog, &name, group, &members)).await
+            }
+        };
+        if let Err(error) = outcome {
+            let error: CatalogError = error;
+            tracing::info!("not done yet, and tried again: {error}");
+        }
+    }
+
+    async fn change_members(
+        &self,
+        group: GroupId,
+        change: MembershipChange,
+        world: &World,
+    ) -> Result<(), String> {
+        if let Some(handle) = self.host.group(group) {
+            let changed = handle.change_membership(change, CHANGE_TIMEOUT).await;
+            return changed.map_err(|error| error.to_string());
+        }
+        let Some(view) = world.groups.iter().find(|view| view.group == group) else {
+            return Ok(());
+        };
+        let order = (group, change);
+        let call = self.peers.call::<ChangeMembers>(
+            view.leader,
+            Class::Call,
+            &order,
+            Bytes::new(),
+            CHANGE_TIMEOUT + STATUS_TIMEOUT,
+        );
+        call.await.map(drop).map_err(|error| error.to_string())
+    }
+
     async fn transfer(&self, group: GroupId, from: NodeId, to: NodeId) -> Result<(), String> {
         if from == self.node {
             let Some(handle) = self.host.group(group) else { return Ok(()) };
@@ -162,8 +232,25 @@ impl Controller {
     }
 }
 
-/// Answers orders to hand a group over.
+/// The keyspaces that serve or come, and the nodes that shall hold them.
+fn placed(catalog: &Catalog) -> BTreeMap<GroupId, BTreeSet<NodeId>> {
+    let staying = catalog.records.values().filter(|record| record.state != KeyspaceState::Deleting);
+    staying.map(|record| (record.group, record.members.clone())).collect()
+}
+
+/// Answers orders to hand a group over, and to change its members.
 pub(crate) fn register(host: &Host, router: &mut Router) {
+    let of_host = host.clone();
+    router.call::<ChangeMembers, _, _>(move |_, (group, change), _| {
+        let handle = of_host.group(group);
+        async move {
+            let unknown = || RemoteError::new(RemoteCode::NotFound, "this node lacks that group");
+            let handle = handle.ok_or_else(unknown)?;
+            let changed = handle.change_membership(change, CHANGE_TIMEOUT).await;
+            changed.map_err(|error| RemoteError::new(RemoteCode::Conflict, error.to_string()))?;
+            Ok(((), Bytes::new()))
+        }
+    });
     let host = host.clone();
     router.call::<HandOver, _, _>(move |_, (group, to), _| {
         let handle = host.group(group);
@@ -211,7 +298,7 @@ pub(crate) fn views(statuses: &BTreeMap<NodeId, NodeStatus>) -> Vec<GroupView> {
 }
 
 /// A change in words.
-fn told(change: &onefold_replica::MembershipChange) -> String {
+fn told(change: &MembershipChange) -> String {
     let parts = [("join", &change.join), ("learn", &change.learn), ("leave", &change.remove)];
     let part = |(what, nodes): (&str, &BTreeSet<NodeId>)| {
         let nodes: Vec<_> = nodes.iter().map(ToString::to_string).collect();

@@ -31,13 +31,14 @@ pub(crate) async fn serve(
         .await
 }
 
-/// Ready means: every group that this node hosts has a leader.
+/// Ready means: each of the cluster's own groups has a leader. One keyspace without a leader keeps
+/// nobody from the others.
 async fn ready(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
     let status = admin.node_status();
     let waiting: Vec<String> = status
         .groups
         .iter()
-        .filter(|group| group.leader.is_none())
+        .filter(|group| group.leader.is_none() && !group.group.is_keyspace())
         .map(|group| group_name(group.group))
         .collect();
     if waiting.is_empty() {

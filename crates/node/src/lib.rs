@@ -9,7 +9,7 @@
 //!
 //! This room puts parts together and takes them apart again in the right order. What it has of its
 //! own is the cluster's membership: how fresh nodes become a cluster or join one ([`formation`]),
-//! which nodes there are (`registry`), and how every group is led to the members and leaders that it
+//! which nodes and keyspaces there are (`registry`, `keyspaces`), and how every group is led to the members and leaders that it
 //! should have (`placement`, `controller`). It must never decide who votes: the groups do.
 
 mod admin;
@@ -19,6 +19,7 @@ pub mod folder;
 pub mod formation;
 mod http;
 mod keys;
+mod keyspaces;
 mod members;
 mod membership;
 mod metrics;

@@ -1,10 +1,11 @@
 //! Who the members are and where their clients connect, for the etcd gateway.
 //!
 //! A member's peer address is in the registry. Where its etcd clients connect is its own affair, so
-//! each node writes it into the system keyspace when it starts, and follows what the others wrote.
+//! each node writes it into the system keyspace when it starts, and follows what the others wrote:
+//! the address and, if it is not 0, what the node adds to the ports of keyspaces.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use onefold_etcd::{ClusterView, Member, StatusView};
@@ -18,6 +19,38 @@ use crate::registry::{Followed, Record};
 const PREFIX: &str = "nodes/etcd/";
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
+/// Where a node's etcd clients connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ClientAddress {
+    /// The default keyspace's port.
+    pub(crate) etcd: String,
+    /// What the node adds to a keyspace's own port.
+    pub(crate) port_offset: u16,
+}
+
+impl ClientAddress {
+    fn parse(text: &str) -> Option<Self> {
+        let (etcd, port_offset) = match text.split_once(' ') {
+            Some((etcd, offset)) => (etcd, offset.parse().ok()?),
+            None => (text, 0),
+        };
+        Some(Self { etcd: etcd.to_owned(), port_offset })
+    }
+
+    fn text(&self) -> String {
+        match self.port_offset {
+            0 => self.etcd.clone(),
+            offset => format!("{} {offset}", self.etcd),
+        }
+    }
+
+    /// Where a keyspace's clients connect that has this port.
+    fn of_keyspace(&self, port: u16) -> Option<String> {
+        let (host, _) = self.etcd.rsplit_once(':')?;
+        Some(format!("{host}:{}", port.checked_add(self.port_offset)?))
+    }
+}
+
 /// The members, as they are known now.
 pub(crate) struct Members {
     cluster: ClusterId,
@@ -25,7 +58,7 @@ pub(crate) struct Members {
     node: NodeId,
     group: Group,
     table: Arc<dyn Table>,
-    etcd: RwLock<BTreeMap<NodeId, String>>,
+    etcd: RwLock<BTreeMap<NodeId, ClientAddress>>,
 }
 
 impl Members {
@@ -42,8 +75,9 @@ impl Members {
 
     /// Tells the others where this node's etcd clients connect, and follows what they tell, for as
     /// long as the future is polled.
-    pub(crate) async fn follow(&self, kv: Arc<dyn Kv>, own: String) {
+    pub(crate) async fn follow(&self, kv: Arc<dyn Kv>, own: ClientAddress) {
         let key = format!("{PREFIX}{}", self.node);
+        let own = own.text();
         loop {
             match self.follow_once(&*kv, &key, &own).await {
                 Ok(()) => {}
@@ -78,10 +112,49 @@ impl Members {
         let name = std::str::from_utf8(&event.kv.key[PREFIX.len()..]);
         let address = std::str::from_utf8(&event.kv.value);
         let (Ok(Ok(node)), Ok(address)) = (name.map(str::parse), address) else { return };
+        let Some(address) = ClientAddress::parse(address) else { return };
         if event.kind == EventKind::Put {
             let mut etcd = self.etcd.write().unwrap_or_else(PoisonError::into_inner);
-            etcd.insert(NodeId(node), address.to_owned());
+            etcd.insert(NodeId(node), address);
         }
+    }
+
+    fn addresses(&self) -> RwLockReadGuard<'_, BTreeMap<NodeId, ClientAddress>> {
+        self.etcd.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where a node's etcd clients connect, if that is known.
+    pub(crate) fn etcd_address(&self, node: NodeId) -> Option<String> {
+        self.addresses().get(&node).map(|address| address.etcd.clone())
+    }
+
+    /// Where a node's clients of a keyspace with this port connect, if that is known.
+    pub(crate) fn keyspace_address(&self, node: NodeId, port: u16) -> Option<String> {
+        self.addresses().get(&node)?.of_keyspace(port)
+    }
+
+    /// The most that a node adds to the ports of keyspaces.
+    pub(crate) fn port_offset_max(&self) -> u16 {
+        let members: BTreeSet<_> = self.followed.get().members().map(|record| record.id).collect();
+        let addresses = self.addresses();
+        let present = addresses.iter().filter(|(node, _)| members.contains(node));
+        present.map(|(_, address)| address.port_offset).max().unwrap_or_default()
+    }
+
+    /// All members, with where clients of the default keyspace connect.
+    pub(crate) fn all(&self) -> Vec<Member> {
+        let etcd = self.addresses();
+        let url = |address: &str| format!("http://{address}");
+        let voters = self.group.status().voters;
+        let directory = self.followed.get();
+        let member = |record: &Record| Member {
+            id: record.id.get(),
+            name: format!("node{}", record.id),
+            peer_urls: vec![url(&record.address)],
+            client_urls: etcd.get(&record.id).map(|it| url(&it.etcd)).into_iter().collect(),
+            is_learner: !voters.contains(&record.id),
+        };
+        directory.members().map(member).collect()
     }
 }
 
@@ -95,18 +168,7 @@ impl ClusterView for Members {
     }
 
     fn members(&self) -> Vec<Member> {
-        let etcd = self.etcd.read().unwrap_or_else(PoisonError::into_inner);
-        let url = |address: &String| format!("http://{address}");
-        let voters = self.group.status().voters;
-        let directory = self.followed.get();
-        let member = |record: &Record| Member {
-            id: record.id.get(),
-            name: format!("node{}", record.id),
-            peer_urls: vec![url(&record.address)],
-            client_urls: etcd.get(&record.id).map(url).into_iter().collect(),
-            is_learner: !voters.contains(&record.id),
-        };
-        directory.members().map(member).collect()
+        self.all()
     }
 
     fn leader(&self) -> Option<u64> {
@@ -121,5 +183,28 @@ impl ClusterView for Members {
             raft_term: status.term.get(),
             applied: status.applied.get(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_client_address_is_the_same_after_it_was_stored() {
+        for (etcd, port_offset) in [("h:2379", 0), ("h:2379", 8), ("[::1]:2379", 1)] {
+            let address = ClientAddress { etcd: etcd.to_owned(), port_offset };
+            assert_eq!(ClientAddress::parse(&address.text()), Some(address));
+        }
+        assert_eq!(ClientAddress::parse("h:1 x"), None);
+    }
+
+    #[test]
+    fn a_keyspaces_port_is_its_own_and_the_nodes_offset() {
+        let address = ClientAddress::parse("10.0.0.1:2379 2").unwrap();
+        assert_eq!(address.of_keyspace(4000).as_deref(), Some("10.0.0.1:4002"));
+        assert_eq!(address.of_keyspace(65_535), None);
     }
 }

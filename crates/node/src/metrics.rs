@@ -4,6 +4,7 @@
 //! while the process lives, every other one is what is so now. `docs/metrics.md` lists them all, and
 //! a test keeps that list true.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use onefold_admin::group_name;
 use onefold_log::LogStatus;
 use onefold_replica::{GroupMetrics, GroupStatus, HostMetrics, Role, SnapshotMetrics};
 use onefold_transport::{Counter, KindCounter, TransportStatus};
-use onefold_types::NodeId;
+use onefold_types::{GroupId, NodeId};
 
 /// The type of the page.
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -24,6 +25,8 @@ pub(crate) struct Reading {
     pub(crate) table_bytes: u64,
     pub(crate) host: HostMetrics,
     pub(crate) groups: Vec<GroupStatus>,
+    /// The names of the keyspaces, by their groups.
+    pub(crate) names: BTreeMap<GroupId, String>,
     /// What other processes opened; none before the peer port is served.
     pub(crate) inbound: Option<Arc<TransportStatus>>,
     /// What this process opened.
@@ -43,7 +46,9 @@ pub(crate) fn render(reading: &Reading) -> String {
     }
     transport(&mut page, &reading.outbound, "outbound");
     for status in &reading.groups {
-        group(&mut page, status, reading.host.groups.get(&status.group));
+        let name = reading.names.get(&status.group).cloned();
+        let name = name.unwrap_or_else(|| group_name(status.group));
+        group(&mut page, &name, status, reading.host.groups.get(&status.group));
     }
     for (name, help, value) in reading.host.node.each() {
         page.add(&format!("onefold_replica_{name}"), help, &[], value);
@@ -202,9 +207,8 @@ fn transport(page: &mut Page, status: &TransportStatus, direction: &str) {
     }
 }
 
-fn group(page: &mut Page, status: &GroupStatus, metrics: Option<&GroupMetrics>) {
-    let name = group_name(status.group);
-    let labels = [("group", name.as_str())];
+fn group(page: &mut Page, name: &str, status: &GroupStatus, metrics: Option<&GroupMetrics>) {
+    let labels = [("group", name)];
     let numbers = [
         (
             "is_leader",
@@ -239,7 +243,7 @@ fn group(page: &mut Page, status: &GroupStatus, metrics: Option<&GroupMetrics>) 
     }
     for (member, progress) in status.progress.iter().flatten() {
         let member = member.to_string();
-        let labels = [("group", name.as_str()), ("member", member.as_str())];
+        let labels = [("group", name), ("member", member.as_str())];
         let lag = "On the leader: entries that a member still lacks.";
         page.add("onefold_raft_member_lag_entries", lag, &labels, progress.lag);
         let active = "On the leader: 1 if a member answered lately.";
@@ -321,7 +325,11 @@ mod tests {
             is_removed: false,
             progress: (role == Role::Leader).then(|| [(NodeId(2), progress)].into()),
         };
-        let groups = vec![status(GroupId::KV, Role::Leader), status(GroupId(77), Role::Follower)];
+        let groups = vec![
+            status(GroupId::KV, Role::Leader),
+            status(GroupId(77), Role::Follower),
+            status(GroupId(78), Role::Follower),
+        ];
         let applied = GroupMetrics { applied_index: 8, ..GroupMetrics::default() };
         let host = HostMetrics {
             groups: groups.iter().map(|status| (status.group, applied)).collect(),
@@ -334,6 +342,7 @@ mod tests {
             table_bytes: 2,
             host,
             groups,
+            names: [(GroupId(78), "team-a".to_owned())].into(),
             inbound: Some(Arc::default()),
             outbound: Arc::default(),
         }
@@ -345,6 +354,7 @@ mod tests {
         for line in [
             "onefold_raft_is_leader{node=\"1\",group=\"kv\"} 1",
             "onefold_raft_is_leader{node=\"1\",group=\"group 77\"} 0",
+            "onefold_raft_is_leader{node=\"1\",group=\"team-a\"} 0",
             "onefold_raft_applied_index{node=\"1\",group=\"kv\"} 8",
             "onefold_raft_member_lag_entries{node=\"1\",group=\"kv\",member=\"2\"} 2",
             "onefold_log_size_bytes{node=\"1\"} 4096",

@@ -1,21 +1,23 @@
 //! The life of a node: open, form, serve, stop.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use onefold_admin::S3Key;
 use onefold_files::{FilesConfig, FilesNode, Namespace, StoreError};
 use onefold_kv::{
-    AutoCompaction, Feed, KvOptions, KvStore, LEASE_CHECKPOINT_INTERVAL_DEFAULT, LocalKv,
-    RETENTION_DEFAULT,
+    AutoCompaction, Feed, Keyspaces, KvOptions, KvStore, LEASE_CHECKPOINT_INTERVAL_DEFAULT,
+    LocalKv, RETENTION_DEFAULT,
 };
 use onefold_log::{Log, LogError, LogOptions};
 use onefold_mapreduce::{MapReduceError, MapReduceNode};
-use onefold_replica::{Formation, GroupSpec, Host, HostConfig, HostError, StateMachine};
+use onefold_replica::{
+    Formation, GroupSpec, GroupStatus, Host, HostConfig, HostError, StateMachine,
+};
 use onefold_table::{FjallTable, Table, TableError, TableOptions};
 use onefold_transport::{Identity, IdentityCell, Limits, Peers, Router, ServeError, Server};
 use onefold_types::{ClusterId, GroupId, NodeId};
@@ -30,7 +32,9 @@ use crate::folder::{Folder, FolderError, Formed};
 use crate::formation::{FormationError, Introduction, form};
 use crate::http;
 use crate::keys::S3Keys;
-use crate::members::Members;
+use crate::keyspaces::hosting::{self, Hosting, Seed};
+use crate::keyspaces::{self, CatalogStore, FollowedCatalog, ShownPorts};
+use crate::members::{ClientAddress, Members};
 use crate::membership::Membership;
 use crate::placement::election_rank;
 use crate::registry::{self, Directory, Followed, Registry};
@@ -70,6 +74,9 @@ pub struct NodeConfig {
     pub s3_listen: String,
     /// Where health and metrics are served.
     pub http_listen: String,
+    /// What this node adds to the port of each keyspace that has one: nodes on one host need
+    /// different ports.
+    pub keyspace_port_offset: u16,
     /// Whether the cluster gets a first S3 access key.
     pub create_initial_s3_key: bool,
 }
@@ -308,6 +315,11 @@ struct Node {
     keys: S3Keys,
     roster: Arc<Roster>,
     membership: Membership,
+    /// Where calls find the keyspaces.
+    routes: Keyspaces,
+    service: keyspaces::Service,
+    /// Taken when the gateways are started.
+    hosting: Mutex<Option<Hosting>>,
 }
 
 impl Node {
@@ -344,16 +356,28 @@ impl Node {
             election_rank: election_rank(group, &voters, id),
             ..GroupSpec::new(group, formation.clone(), state_machine)
         });
+        let mut groups = Vec::from(groups);
+        let seeds = hosting::stored(&table, &recovered)?;
+        let (specs, feeds): (Vec<_>, Vec<_>) = seeds.into_iter().map(Seed::divide).unzip();
+        let created: Vec<_> = specs.iter().map(|spec| spec.id).collect();
+        groups.extend(specs);
         let host = {
             let (log, table, peers) = (log.clone(), Arc::clone(&table), peers.clone());
             let config = HostConfig::new(id);
-            blocking(move || Host::start(config, log, recovered, table, peers, groups.into()))
-                .await?
+            blocking(move || Host::start(config, log, recovered, table, peers, groups)).await?
         };
         let group = |id| host.group(id).expect("the node hosts the groups that it was given");
         let system =
             LocalKv::start(group(GroupId::SYSTEM), system_feed, peers.clone(), SYSTEM_OPTIONS);
         let kv = LocalKv::start(group(GroupId::KV), kv_feed, peers.clone(), config.kv);
+        let replicas = created.into_iter().zip(feeds);
+        let replicas: BTreeMap<_, _> = replicas
+            .map(|(id, feed)| (id, LocalKv::start(group(id), feed, peers.clone(), config.kv)))
+            .collect();
+        let routes = Keyspaces::default();
+        for local in [&system, &kv].into_iter().chain(replicas.values()) {
+            routes.here(local.clone());
+        }
         let files_config = FilesConfig::new(id, cluster, folder.part("chunks"));
         let files =
             FilesNode::start(files_config, group(GroupId::NAMESPACE), peers.clone()).await?;
@@ -367,6 +391,7 @@ impl Node {
         .await?;
         let keys = S3Keys::new(Arc::new(system.clone()));
         let followed = Followed::new(Directory::of_folder(&formed));
+        let (catalog, ports) = (FollowedCatalog::default(), ShownPorts::default());
         let admin = Arc::new(Admin {
             cluster,
             node: id,
@@ -379,11 +404,14 @@ impl Node {
             peers: peers.clone(),
             inbound: OnceLock::new(),
             followed: followed.clone(),
+            catalog: catalog.clone(),
+            ports: ports.clone(),
             files: Arc::new(files.files()),
             keys: keys.clone(),
         });
         let members =
             Members::new(cluster, followed.clone(), id, group(GroupId::KV), Arc::clone(&table));
+        let members = Arc::new(members);
         let data_dir = config.data_dir.clone();
         let folder = Arc::new(Mutex::new(folder));
         let controller = Controller {
@@ -393,8 +421,33 @@ impl Node {
             peers: peers.clone(),
             registry: Registry::new(Arc::new(system.clone())),
             followed: followed.clone(),
+            catalog: catalog.clone(),
+            catalog_store: CatalogStore::new(Arc::new(system.clone())),
             admin: Arc::clone(&admin),
             files: Arc::new(files.files()),
+        };
+        let service = keyspaces::Service {
+            controller: controller.clone(),
+            catalog: catalog.clone(),
+            store: controller.catalog_store.clone(),
+            members: Arc::clone(&members),
+        };
+        let hosting = Hosting {
+            cluster,
+            node: id,
+            host: host.clone(),
+            peers: peers.clone(),
+            table,
+            catalog,
+            followed: followed.clone(),
+            members: Arc::clone(&members),
+            keyspaces: routes.clone(),
+            replicas,
+            options: config.kv,
+            gateway: gateway_options(&config.data_dir),
+            client_host: host_of(&config.etcd_listen),
+            port_offset: config.keyspace_port_offset,
+            shown: ports,
         };
         let membership = Membership {
             registry: controller.registry.clone(),
@@ -423,17 +476,21 @@ impl Node {
             kv,
             files,
             mapreduce,
-            members: Arc::new(members),
+            members,
             admin,
             keys,
             roster,
             membership,
+            routes,
+            service,
+            hosting: Mutex::new(Some(hosting)),
         })
     }
 
     fn register(&self, router: &mut Router) {
         self.host.register(router);
-        onefold_kv::register(&[self.system.clone(), self.kv.clone()], router);
+        onefold_kv::register(&self.routes, &self.admin.peers, router);
+        self.service.register(router);
         self.files.register(router);
         self.mapreduce.register(router);
         self.admin.register(router);
@@ -452,10 +509,7 @@ impl Node {
         let Listeners { etcd, s3, http } = listeners;
         let (kv, members, token) =
             (Arc::new(self.kv.clone()), Arc::clone(&self.members), stop.clone());
-        let options = onefold_etcd::Options {
-            scratch_dir: self.data_dir.clone(),
-            ..onefold_etcd::Options::default()
-        };
+        let options = gateway_options(&self.data_dir);
         parts.spawn(async move {
             let outcome = onefold_etcd::serve_with(etcd, kv, members, options, token).await;
             ("the etcd port", reason(outcome))
@@ -471,7 +525,10 @@ impl Node {
             .spawn(async move { ("the HTTP port", reason(http::serve(http, admin, token).await)) });
         let (members, system, token) =
             (Arc::clone(&self.members), Arc::new(self.system.clone()), stop.clone());
-        let own = client_address(&config.advertise, &config.etcd_listen);
+        let own = ClientAddress {
+            etcd: client_address(&config.advertise, &config.etcd_listen),
+            port_offset: config.keyspace_port_offset,
+        };
         parts.spawn(async move {
             token.run_until_cancelled(members.follow(system, own)).await;
             ("following the members", String::new())
@@ -483,11 +540,29 @@ impl Node {
             token.run_until_cancelled(following).await;
             ("following the registry", String::new())
         });
+        self.serve_keyspaces(parts, stop);
         let token = stop.clone();
         parts.spawn(async move {
             token.run_until_cancelled(controller.run()).await;
             ("the controller", String::new())
         });
+    }
+
+    fn serve_keyspaces(&self, parts: &mut Parts, stop: &CancellationToken) {
+        let (store, catalog) = (self.service.store.clone(), self.service.catalog.clone());
+        let token = stop.clone();
+        parts.spawn(async move {
+            token.run_until_cancelled(keyspaces::follow(store, catalog)).await;
+            ("following the keyspaces", String::new())
+        });
+        let hosting = self.hosting.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(hosting) = hosting {
+            let stop = stop.clone();
+            parts.spawn(async move {
+                hosting.run(stop).await;
+                ("serving the keyspaces", String::new())
+            });
+        }
     }
 
     /// Tells when the node is ready, and waits until it shall or must stop.
@@ -546,7 +621,8 @@ impl Node {
         config: &NodeConfig,
         notify: &impl Fn(NodeEvent),
     ) -> Result<(), NodeError> {
-        while self.host.status().iter().any(|group| group.leader.is_none()) {
+        let own = |group: &GroupStatus| !group.group.is_keyspace();
+        while self.host.status().iter().filter(|it| own(it)).any(|it| it.leader.is_none()) {
             tokio::time::sleep(READY_POLL_INTERVAL).await;
         }
         notify(NodeEvent::Ready { node: self.id, cluster: self.cluster });
@@ -585,6 +661,16 @@ impl Node {
 
 fn reason<E: std::fmt::Display>(outcome: Result<(), E>) -> String {
     outcome.err().map(|error| format!(": {error}")).unwrap_or_default()
+}
+
+/// How the etcd API is served.
+fn gateway_options(data_dir: &Path) -> onefold_etcd::Options {
+    onefold_etcd::Options { scratch_dir: data_dir.to_owned(), ..onefold_etcd::Options::default() }
+}
+
+/// The host of an address.
+fn host_of(address: &str) -> String {
+    address.rsplit_once(':').map_or(address, |(host, _)| host).to_owned()
 }
 
 /// Where clients of another machine connect: a gateway that listens everywhere is found at the

@@ -1,5 +1,6 @@
 //! What nodes ask each other about the cluster's nodes.
 
+use onefold_replica::MembershipChange;
 use onefold_transport::{Method, MethodId};
 use onefold_types::{GroupId, NodeId, Revision};
 
@@ -25,5 +26,15 @@ impl Method for HandOver {
     const ID: MethodId = MethodId(332);
     const NAME: &'static str = "node.hand_over";
     type Request = (GroupId, NodeId);
+    type Response = ();
+}
+
+/// Tells a group's leader to change the group's members.
+pub(crate) struct ChangeMembers;
+
+impl Method for ChangeMembers {
+    const ID: MethodId = MethodId(337);
+    const NAME: &'static str = "node.change_members";
+    type Request = (GroupId, MembershipChange);
     type Response = ();
 }

@@ -29,6 +29,12 @@ const STEADY_ROUNDS: u32 = 3;
 /// first, and a group that was just moved must serve for a while.
 const TRANSFER_PAUSE_ROUNDS: u32 = 3;
 
+/// Steps that change one group each, in one round: a node that goes may be in very many groups.
+const GROUP_STEPS_MAX: usize = 16;
+
+/// Leaderships moved for balance in one round.
+const BALANCE_STEPS_MAX: usize = 8;
+
 /// Entries that a node may be behind and still count as caught up. A transfer stops proposals until
 /// the new leader has them all.
 const CAUGHT_UP_ENTRIES: u64 = 1_000;
@@ -40,8 +46,12 @@ pub(crate) struct World {
     pub(crate) directory: Directory,
     /// The groups, as their leaders tell; those without a leader are missing.
     pub(crate) groups: Vec<GroupView>,
-    /// All groups that there are.
+    /// How many groups there are, those of keyspaces included.
     pub(crate) hosted: usize,
+    /// The keyspaces' groups, and the nodes that shall hold them. Every node holds the others.
+    pub(crate) placed: BTreeMap<GroupId, BTreeSet<NodeId>>,
+    /// The groups that each node that answers has, whatever it is in them.
+    pub(crate) hosting: BTreeMap<NodeId, BTreeSet<GroupId>>,
     /// Nodes that answer.
     pub(crate) up: BTreeSet<NodeId>,
     /// Chunks of nodes that go of which not enough replicas are elsewhere yet. A node that is
@@ -102,8 +112,12 @@ impl Planner {
         self.pause = self.pause.saturating_sub(1);
 
         let mut steps = Vec::new();
+        let mut loads = loads(world);
         for view in &world.groups {
-            if let Some(step) = hand_over(world, view) {
+            if steps.len() == GROUP_STEPS_MAX {
+                break;
+            }
+            if let Some(step) = hand_over(world, view, &mut loads) {
                 self.pause = TRANSFER_PAUSE_ROUNDS;
                 steps.push(step);
             } else if let Some(change) = change(world, view) {
@@ -111,12 +125,11 @@ impl Planner {
             }
         }
         // Leaderships are moved for balance only when nothing else is going on.
-        if steps.is_empty()
-            && self.pause == 0
-            && let Some(step) = self.balance(world)
-        {
-            self.pause = TRANSFER_PAUSE_ROUNDS;
-            steps.push(step);
+        if steps.is_empty() && self.pause == 0 {
+            steps = self.balance(world, loads);
+            if !steps.is_empty() {
+                self.pause = TRANSFER_PAUSE_ROUNDS;
+            }
         }
         for record in world.directory.members() {
             match record.state {
@@ -132,12 +145,34 @@ impl Planner {
         steps
     }
 
-    /// Moves one leadership from a node that leads two groups more than another, if any.
-    fn balance(&self, world: &World) -> Option<Step> {
-        let loads = loads(world);
+    /// Moves leaderships from nodes that lead two groups more than another. One of the cluster's own
+    /// groups at a time, and a few keyspaces.
+    fn balance(&self, world: &World, mut loads: BTreeMap<NodeId, usize>) -> Vec<Step> {
+        let mut steps = Vec::new();
+        let mut moved = BTreeSet::new();
+        while steps.len() < BALANCE_STEPS_MAX {
+            let movable = |view: &&GroupView| {
+                moved.is_empty() || view.group.is_keyspace() && !moved.contains(&view.group)
+            };
+            let Some((group, from, to)) = self.best_move(world, &loads, movable) else { break };
+            moved.insert(group);
+            *loads.entry(from).or_default() -= 1;
+            *loads.entry(to).or_default() += 1;
+            steps.push(Step::Transfer { group, from, to });
+        }
+        steps
+    }
+
+    /// The move of a leadership that gains most, if any gains.
+    fn best_move(
+        &self,
+        world: &World,
+        loads: &BTreeMap<NodeId, usize>,
+        is_movable: impl Fn(&&GroupView) -> bool,
+    ) -> Option<(GroupId, NodeId, NodeId)> {
         let load = |node: NodeId| loads.get(&node).copied().unwrap_or_default();
         let mut moves: Vec<_> = Vec::new();
-        for view in &world.groups {
+        for view in world.groups.iter().filter(is_movable) {
             for to in leaders_possible(world, view) {
                 let steady = self.steady.get(&to).copied().unwrap_or_default();
                 let is_better = load(view.leader) >= load(to) + 2;
@@ -149,7 +184,7 @@ impl Planner {
             }
         }
         let (_, _, group, from, to) = moves.into_iter().min()?;
-        Some(Step::Transfer { group, from, to })
+        Some((group, from, to))
     }
 }
 
@@ -192,17 +227,17 @@ pub(crate) fn election_rank(group: GroupId, voters: &BTreeSet<NodeId>, node: Nod
 }
 
 /// Takes a group from a leader that is drained or removed.
-fn hand_over(world: &World, view: &GroupView) -> Option<Step> {
+fn hand_over(world: &World, view: &GroupView, loads: &mut BTreeMap<NodeId, usize>) -> Option<Step> {
     let state = world.directory.state(view.leader);
     if matches!(state, Some(NodeState::Active | NodeState::Joining)) || state.is_none() {
         return None;
     }
-    let loads = loads(world);
     let to =
         leaders_possible(world, view).filter(|node| *node != view.leader).min_by_key(|node| {
             let load = loads.get(node).copied().unwrap_or_default();
             (load, preference(view.group, &view.members.voters, *node))
         })?;
+    *loads.entry(to).or_default() += 1;
     Some(Step::Transfer { group: view.group, from: view.leader, to })
 }
 
@@ -216,12 +251,13 @@ fn change(world: &World, view: &GroupView) -> Option<MembershipChange> {
         matches!(record.state, NodeState::Joining | NodeState::Active | NodeState::Draining)
             && world.up.contains(&record.id)
     };
-    let promoted = promotions(world, members);
+    let promoted = promotions(world, view);
     let strangers: BTreeSet<NodeId> = world
         .directory
         .members()
         .filter(comes)
         .map(|record| record.id)
+        .filter(|node| is_wanted(world, view.group, *node))
         .filter(|node| !members.contains(*node) && !promoted.contains(node))
         .collect();
     if !promoted.is_empty() || !strangers.is_empty() {
@@ -232,8 +268,14 @@ fn change(world: &World, view: &GroupView) -> Option<MembershipChange> {
     (!remove.is_empty()).then(|| MembershipChange { remove, ..MembershipChange::default() })
 }
 
+/// Whether a node shall hold a replica of a group.
+fn is_wanted(world: &World, group: GroupId, node: NodeId) -> bool {
+    !group.is_keyspace() || world.placed.get(&group).is_some_and(|nodes| nodes.contains(&node))
+}
+
 /// Nodes that should become voters and were not told to: as many as there are free seats.
-fn promotions(world: &World, members: &GroupMembers) -> BTreeSet<NodeId> {
+fn promotions(world: &World, view: &GroupView) -> BTreeSet<NodeId> {
+    let members = &view.members;
     let is =
         |node: NodeId, picks: fn(NodeState) -> bool| world.directory.state(node).is_some_and(picks);
     let seated = members.voters.iter().chain(&members.joining);
@@ -242,7 +284,7 @@ fn promotions(world: &World, members: &GroupMembers) -> BTreeSet<NodeId> {
         .directory
         .having(|state| matches!(state, NodeState::Joining | NodeState::Active))
         .map(|record| record.id)
-        .filter(|node| world.up.contains(node))
+        .filter(|node| world.up.contains(node) && is_wanted(world, view.group, *node))
         .filter(|node| !members.voters.contains(node) && !members.joining.contains(node))
         .collect();
     // Who has the log already becomes a voter sooner.
@@ -295,7 +337,9 @@ fn has_joined(world: &World, node: NodeId) -> bool {
             || view.members.learners.contains(&node) && !view.members.joining.contains(&node);
         is_seated && view.lag.get(&node).is_some_and(|lag| *lag <= CAUGHT_UP_ENTRIES)
     };
-    world.groups.len() == world.hosted && world.groups.iter().all(is_in)
+    // Keyspaces are for active nodes.
+    let own = world.groups.iter().filter(|view| !view.group.is_keyspace());
+    own.clone().count() + world.placed.len() == world.hosted && own.clone().all(is_in)
 }
 
 fn has_left(world: &World, record: &Record) -> bool {
@@ -343,7 +387,7 @@ pub(crate) fn may_remove(world: &World, node: NodeId) -> Result<(), MajorityLost
     for view in &after.groups {
         let leaves = |voter: &NodeId| after.directory.state(*voter) == Some(NodeState::Removing);
         let mut rest = view.members.voters.clone();
-        rest.extend(promotions(&after, &view.members));
+        rest.extend(promotions(&after, view));
         rest.extend(view.members.joining.intersection(&after.up));
         rest.retain(|voter| !leaves(voter));
         if view.members.voters.contains(&node) && !has_majority(&after, &rest) {

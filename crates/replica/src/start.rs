@@ -112,9 +112,12 @@ pub(crate) fn start(
 }
 
 /// Removes what log and table may still have of destroyed groups.
-fn forget_destroyed(core: &Core, log: &Log, destroyed: &BTreeSet<GroupId>) -> Result<(), HostError> {
-    let removals: Vec<_> =
-        destroyed.iter().map(|&group| Write::RemoveGroup { group }).collect();
+fn forget_destroyed(
+    core: &Core,
+    log: &Log,
+    destroyed: &BTreeSet<GroupId>,
+) -> Result<(), HostError> {
+    let removals: Vec<_> = destroyed.iter().map(|&group| Write::RemoveGroup { group }).collect();
     for group in destroyed {
         core.chores.reclaim(*group);
     }

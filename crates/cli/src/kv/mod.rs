@@ -3,6 +3,7 @@
 mod coordinate;
 pub mod etcd;
 mod history;
+mod keyspace;
 mod lease;
 mod mirror;
 mod nodes;
@@ -27,6 +28,16 @@ use serde::Serialize;
 
 use crate::output::{Format, print_json};
 use text::Record;
+
+/// Which keyspace, and what to do in it.
+#[derive(Args)]
+pub struct KvArgs {
+    /// The keyspace; without it, the one that every cluster has.
+    #[arg(long, global = true, env = "ONEFOLD_KEYSPACE", value_name = "NAME")]
+    keyspace: Option<String>,
+    #[command(subcommand)]
+    command: KvCommand,
+}
 
 /// What can be done with keys.
 #[derive(Subcommand)]
@@ -101,6 +112,9 @@ pub enum KvCommand {
     /// Grant, keep and revoke leases.
     #[command(subcommand)]
     Lease(lease::LeaseCommand),
+    /// Create, list and delete keyspaces: independent stores in one cluster.
+    #[command(subcommand, name = "keyspace")]
+    Keyspaces(keyspace::KeyspaceCommand),
     /// Hold a lock until Ctrl-C, or while a command runs.
     Lock {
         /// The lock's name.
@@ -195,9 +209,16 @@ impl Span {
 }
 
 /// Runs the verb.
-pub async fn run(command: KvCommand, client: &Client, format: Format) -> anyhow::Result<ExitCode> {
-    let kv = client.kv();
+pub async fn run(arguments: KvArgs, client: &Client, format: Format) -> anyhow::Result<ExitCode> {
+    let KvArgs { keyspace, command } = arguments;
+    let kv = match (&keyspace, &command) {
+        (Some(name), _) if !matches!(command, KvCommand::Keyspaces(_)) => {
+            client.keyspace(name).await?
+        }
+        _ => client.kv(),
+    };
     match command {
+        KvCommand::Keyspaces(command) => keyspace::run(command, client, format).await?,
         KvCommand::Put { key, value, lease, prev_kv, ignore_value, ignore_lease } => {
             let value = if ignore_value { Bytes::new() } else { read_value(value)? };
             let request = PutRequest {

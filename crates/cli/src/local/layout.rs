@@ -105,6 +105,11 @@ impl NodeEntry {
         folder.join(format!("node{id}"))
     }
 
+    /// What the node adds to the ports of keyspaces: all nodes share this host.
+    pub fn keyspace_port_offset(&self) -> u64 {
+        self.id.saturating_sub(1)
+    }
+
     /// Where the node's messages go.
     pub fn log_path(&self) -> PathBuf {
         self.data_dir.with_extension("log")

@@ -39,6 +39,7 @@ impl NodeProcess {
             .args(["--listen", &entry.peer, "--join", join])
             .args(["--etcd-listen", &entry.etcd])
             .args(["--s3-listen", &entry.s3, "--http-listen", &entry.http])
+            .args(["--keyspace-port-offset", &entry.keyspace_port_offset().to_string()])
             .args(["--no-initial-s3-key", "--stop-with-stdin"])
             .env_remove("ONEFOLD_CONFIG")
             .stdin(Stdio::piped())

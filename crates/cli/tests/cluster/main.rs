@@ -10,6 +10,7 @@ mod etcdctl;
 mod faults;
 mod hostile;
 mod jobs;
+mod keyspaces;
 mod local_cluster;
 mod membership;
 mod moving;

@@ -1,6 +1,7 @@
 //! The store from outside: the methods that carry it, a node's side of them, and the client's.
 
 mod client;
+mod keyspaces;
 pub(crate) mod methods;
 mod serve;
 mod session;
@@ -11,6 +12,7 @@ use onefold_transport::{CallError, RemoteCode, RemoteError};
 use crate::KvError;
 
 pub use client::RemoteKv;
+pub use keyspaces::Keyspaces;
 pub use serve::register;
 
 /// The store's error for the wire.

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use onefold_kv::{
-    Event, EventKind, Feed, Kv, KvOptions, KvStore, LocalKv, PutRequest, RangeRequest, RemoteKv,
-    Watcher, register,
+    Event, EventKind, Feed, Keyspaces, Kv, KvOptions, KvStore, LocalKv, PutRequest, RangeRequest,
+    RemoteKv, Watcher, register,
 };
 use onefold_log::{Log, LogOptions};
 use onefold_replica::{Formation, Group, GroupSpec, Host, HostConfig};
@@ -60,6 +60,30 @@ impl Cluster {
         cluster
     }
 
+    /// The address of a node that has no replica, and passes on what it is asked.
+    pub(crate) async fn outsider(&self) -> String {
+        let node = id(self.addresses.len());
+        let identity = Arc::new(IdentityCell::new(Identity::node(ClusterId(1), node)));
+        let peers = Peers::new(identity.clone(), Limits::default());
+        for (other, address) in self.addresses.iter().enumerate() {
+            peers.set_address(id(other), address.clone());
+        }
+        let keyspaces = Keyspaces::default();
+        keyspaces.there(GroupId::KV, (0..self.addresses.len()).map(id).collect());
+        let mut router = Router::default();
+        register(&keyspaces, &peers, &mut router);
+        let server = Server::bind("127.0.0.1:0").await.expect("a free port");
+        let address = server.local_address().to_string();
+        tokio::spawn(server.serve(identity, router, CancellationToken::new()));
+        address
+    }
+
+    /// A client process that knows one address.
+    pub(crate) fn client_at(address: String) -> RemoteKv {
+        let identity = Arc::new(IdentityCell::new(Identity::CLIENT));
+        RemoteKv::new(Peers::new(identity, Limits::default()), GroupId::KV, vec![address])
+    }
+
     fn run(&self, place: usize, server: Server) -> Node {
         let node = id(place);
         let identity = Arc::new(IdentityCell::new(Identity::node(ClusterId(1), node)));
@@ -81,10 +105,12 @@ impl Cluster {
         let host = Host::start(config, log, recovered, table, peers.clone(), vec![spec])
             .expect("a good folder");
         let group = host.group(GroupId::KV).expect("the node hosts the group");
-        let kv = LocalKv::start(group, feed, peers, self.options);
+        let kv = LocalKv::start(group, feed, peers.clone(), self.options);
         let mut router = Router::default();
         host.register(&mut router);
-        register(std::slice::from_ref(&kv), &mut router);
+        let keyspaces = Keyspaces::default();
+        keyspaces.here(kv.clone());
+        register(&keyspaces, &peers, &mut router);
         let shutdown = CancellationToken::new();
         let server = tokio::spawn(server.serve(identity, router, shutdown.clone()));
         Node { host, kv, shutdown, server }

@@ -62,3 +62,21 @@ async fn a_clients_watch_survives_each_node_in_turn() {
         cluster.leader().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_without_a_replica_passes_on_what_clients_ask_while_nodes_are_lost() {
+    let mut cluster = Cluster::start(3).await;
+    let kv = Cluster::client_at(cluster.outsider().await);
+    let mut watcher = kv.watch(WatchRequest::prefix("")).await.expect("it is watched");
+    for (round, node) in cluster.running().into_iter().enumerate() {
+        cluster.stop(node).await;
+        let revision = put(&kv, "key", &round.to_string()).await;
+        assert_eq!(get(&kv, "key").await.expect("it is there"), round.to_string());
+        let heard = told(&events(&mut watcher, 1).await);
+        assert_eq!(heard, [format!("{revision} put key={round}")]);
+        cluster.restart(node).await;
+        cluster.leader().await;
+    }
+    let response = kv.range(RangeRequest::key("key")).await.expect("it is read");
+    assert_eq!(response.kvs[0].version, 3, "no write was lost or done twice");
+}

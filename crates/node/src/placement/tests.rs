@@ -265,3 +265,73 @@ fn each_group_prefers_another_voter() {
     let ranks: u32 = voters.iter().map(|node| election_rank(GroupId(1), &voters, *node)).sum();
     assert_eq!(ranks, 1, "the third of three lets the others go first");
 }
+
+/// The same with the nodes that shall hold a keyspace's group.
+fn placing(mut world: World, group: u64, nodes: &[u64]) -> World {
+    world.placed.insert(GroupId(group), set(nodes));
+    world
+}
+
+#[test]
+fn a_keyspace_is_only_on_the_nodes_that_shall_hold_it() {
+    let states = [A, A, A, A, A];
+    let world = with_groups(world(&states), vec![view(16, 1, voters(&[1, 2, 3]))]);
+    let mut world = placing(world, 16, &[1, 2, 3]);
+    assert_eq!(change(&world, &world.groups[0]), None, "others are not wanted");
+    world.directory.nodes.get_mut(&NodeId(2)).unwrap().state = R;
+    assert_eq!(change(&world, &world.groups[0]), remove(&[2]), "nobody is to come");
+    let mut world = placing(world, 16, &[1, 2, 3, 5]);
+    assert_eq!(change(&world, &world.groups[0]), join(&[5]), "before node 2 leaves");
+    world.groups[0].members = voters(&[1, 2, 3, 5]);
+    assert_eq!(change(&world, &world.groups[0]), remove(&[2]));
+    world.groups[0].members = voters(&[1, 3, 5]);
+    assert_eq!(change(&world, &world.groups[0]), None);
+    world.placed.clear();
+    assert_eq!(change(&world, &world.groups[0]), None, "nobody knows where it shall be");
+}
+
+#[test]
+fn a_node_has_joined_without_any_keyspace_and_has_left_when_it_is_out_of_all() {
+    let groups = vec![view(1, 1, voters(&[1, 2, 3, 4])), view(16, 1, voters(&[1, 2, 3]))];
+    let world = with_groups(world(&[A, A, A, J]), groups);
+    let mut world = placing(world, 16, &[1, 2, 3]);
+    assert!(has_joined(&world, NodeId(4)));
+    world.directory.nodes.get_mut(&NodeId(3)).unwrap().state = R;
+    let record = world.directory.nodes[&NodeId(3)].clone();
+    world.groups[0].members = voters(&[1, 2, 4]);
+    assert!(!has_left(&world, &record), "it holds the keyspace");
+    world.groups[1].members = voters(&[1, 2, 4]);
+    assert!(has_left(&world, &record));
+    let silent = world.groups.pop();
+    assert!(!has_left(&world, &record), "who is in it is not known");
+    assert_eq!(silent.unwrap().group, GroupId(16));
+}
+
+#[test]
+fn leaders_of_many_keyspaces_are_spread_in_few_rounds() {
+    let groups: Vec<_> = (16..46).map(|group| view(group, 1, voters(&[1, 2, 3]))).collect();
+    let mut world = with_groups(world(&[A, A, A]), groups);
+    for group in 16..46 {
+        world = placing(world, group, &[1, 2, 3]);
+    }
+    let taken = settle(&mut world, 40);
+    let loads = loads(&world);
+    assert!(loads.values().all(|load| (9..=11).contains(load)), "{loads:?}");
+    assert!(taken.len() <= 20, "none is moved to and fro: {}", taken.len());
+}
+
+#[test]
+fn a_drained_node_hands_its_keyspaces_to_all_others_some_at_a_time() {
+    let groups: Vec<_> = (16..56).map(|group| view(group, 1, voters(&[1, 2, 3]))).collect();
+    let mut world = with_groups(world(&[D, A, A]), groups);
+    for group in 16..56 {
+        world = placing(world, group, &[1, 2, 3]);
+    }
+    let first = Planner::default().plan(&world);
+    assert_eq!(first.len(), GROUP_STEPS_MAX);
+    for step in &first {
+        take(&mut world, step);
+    }
+    let loads = loads(&world);
+    assert_eq!((loads[&NodeId(2)], loads[&NodeId(3)]), (8, 8));
+}

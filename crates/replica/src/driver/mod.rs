@@ -259,7 +259,8 @@ impl Driver {
                 }
                 self.core.counters.messages_unknown_group_total.increment();
                 if self.complaints.is_first(from, Complaint::UnknownGroup) {
-                    tracing::warn!(%from, %group, "dropped a message: the group is not here");
+                    // As it may be where a group was just created elsewhere.
+                    tracing::info!(%from, %group, "dropped a message: the group is not here");
                 }
                 continue;
             }
@@ -310,8 +311,8 @@ impl Driver {
             let has_room = !self.is_retaining_too_much();
             let driven = self.at(group);
             let own_bytes = driven.cell.unsynced.get() as usize;
-            let has_room = has_room
-                && share::allows(own_bytes, 0, unsynced_bytes, limits.unsynced_bytes_max);
+            let has_room =
+                has_room && share::allows(own_bytes, 0, unsynced_bytes, limits.unsynced_bytes_max);
             if !has_room || driven.backlog_bytes() > limits.backlog_bytes_max {
                 driven.cell.counters.proposals_refused_total.add(proposals.len());
                 refuse(proposals, &ProposeError::Overloaded { group });

@@ -35,6 +35,6 @@ pub use command::seal as seal_command;
 pub use export::{Export, Piece, Position, SnapshotTotal};
 pub use generations::{Generation, Generations};
 pub use group::{Applied, GroupState, Logged};
-pub use presence::{StoredGroups, stored_groups};
 pub use hash::{CHECKPOINT_EVERY, Checkpoint, StateHash};
+pub use presence::{StoredGroups, stored_groups};
 pub use staging::{PieceError, Staged, Staging};

@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use onefold_log::{Log, LogOptions, Recovered};
+use onefold_replica::state::stored_groups;
 use onefold_replica::{
     Apply, Consistency, Formation, Group, GroupSpec, Host, HostConfig, HostError, Limits,
     ProposeError, SessionTag, StateMachine,
 };
-use onefold_replica::state::stored_groups;
 use onefold_table::{
     Batch, FjallTable, KeyRange, MemoryTable, Order, Scan, SpaceView, Table, TableError,
     TableOptions, View,
