@@ -1,17 +1,17 @@
 //! What all services share.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use onefold_kv::limits::REQUEST_BYTES_MAX;
 use onefold_kv::{AuthQuery, Caller, Header, Kv, KvError, Proof, RangeRequest};
 use onefold_types::Revision;
 use prost::Message;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
 use tonic::{Extensions, Request, Status, Streaming};
 
-use crate::admission::Admission;
+use crate::admission::{Admission, Permit};
 use crate::convert::number;
 use crate::proto::etcdserverpb::ResponseHeader;
 use crate::{ClusterView, Options, errors};
@@ -72,10 +72,11 @@ impl Gateway {
         &self,
         request: Request<T>,
     ) -> Result<Admitted<T>, Status> {
+        let client = request.remote_addr();
         let (metadata, extensions, request) = request.into_parts();
         let kv = self.enter(&metadata, &extensions).await?;
         let kv = identified(kv, &metadata).await.map_err(errors::status)?;
-        self.count(request, kv)
+        self.count(client, request, kv)
     }
 
     /// The same for a call whose caller is still to be found out.
@@ -83,9 +84,10 @@ impl Gateway {
         &self,
         request: Request<T>,
     ) -> Result<Admitted<T>, Status> {
+        let client = request.remote_addr();
         let (metadata, extensions, request) = request.into_parts();
         let kv = self.enter(&metadata, &extensions).await?;
-        self.count(request, kv)
+        self.count(client, request, kv)
     }
 
     /// Takes a stream of requests in. What each of them costs is counted where it is served.
@@ -127,12 +129,17 @@ impl Gateway {
         Ok(self.kv.clone())
     }
 
-    fn count<T: Message>(&self, request: T, kv: Arc<dyn Kv>) -> Result<Admitted<T>, Status> {
+    fn count<T: Message>(
+        &self,
+        client: Option<SocketAddr>,
+        request: T,
+        kv: Arc<dyn Kv>,
+    ) -> Result<Admitted<T>, Status> {
         let bytes = request.encoded_len();
         if bytes > REQUEST_BYTES_MAX {
             return Err(errors::request_too_large());
         }
-        let _permit = self.admission.request(bytes)?;
+        let _permit = self.admission.request(client, bytes)?;
         Ok(Admitted { request, kv, _permit })
     }
 }
@@ -161,7 +168,7 @@ pub(crate) struct Admitted<T> {
     /// The store that the call is for.
     pub(crate) kv: Arc<dyn Kv>,
     /// Counts the call as in work.
-    _permit: OwnedSemaphorePermit,
+    _permit: Permit,
 }
 
 impl<T> Admitted<T> {

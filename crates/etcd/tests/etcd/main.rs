@@ -9,6 +9,7 @@ mod faults;
 mod fixture;
 mod keys;
 mod lease;
+mod overload;
 mod snapshot;
 mod txn;
 mod watch;
