@@ -16,7 +16,7 @@ use super::book::Found;
 use super::errors::{from_propose, from_read};
 use super::watcher::LocalWatcher;
 use super::{LocalKv, blocking, header, propose};
-use crate::limits::{REQUEST_BYTES_MAX, REQUEST_TIMEOUT, WATCH_BATCH_BYTES, WATCH_WAIT_MAX};
+use crate::limits::{REQUEST_BYTES_MAX, REQUEST_TIMEOUT, WATCH_WAIT_MAX};
 use crate::remote::error_of_call;
 use crate::remote::methods::{At, KeepAliveHere, LeftHere};
 use crate::store::auth::permit;
@@ -36,6 +36,10 @@ use crate::{
 
 /// Rest between two attempts to find the leader.
 const LEADER_RETRY: Duration = Duration::from_millis(20);
+
+/// Bytes of events after which a watcher's batch begins no further revision. Each watcher that nobody
+/// reads from holds a batch, and there may be thousands.
+const STREAM_BATCH_BYTES: usize = 64 << 10;
 
 /// Bytes of keys and values up to which an answer is small.
 const SMALL_ANSWER_BYTES_MAX: usize = 4 << 20;
@@ -163,7 +167,7 @@ impl Kv for LocalKv {
     }
 
     async fn watch(&self, request: WatchRequest) -> Result<Box<dyn Watcher>, KvError> {
-        Ok(Box::new(self.watcher(request, WATCH_BATCH_BYTES)?))
+        Ok(Box::new(self.watcher(request, STREAM_BATCH_BYTES)?))
     }
 
     async fn import(&self, step: ImportStep) -> Result<ImportResponse, KvError> {
