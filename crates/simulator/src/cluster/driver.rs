@@ -184,7 +184,7 @@ impl World {
     }
 
     /// If the members of a group became others: beats with those, and the group learns which of
-    /// them are down.
+    /// them are down and which are not.
     fn note_members(&mut self, id: NodeId, group: usize) -> Checked {
         let Some(process) = self.node_mut(id).process.as_mut() else { return Ok(()) };
         let hosted = &mut process.groups[group];
@@ -198,10 +198,15 @@ impl World {
         let members = process.groups.iter().flat_map(|hosted| hosted.membership.members());
         let watched: BTreeSet<NodeId> = members.filter(|member| *member != id).collect();
         process.liveness.watch(&watched);
-        let is_new = |node: &NodeId| !before.contains(*node) && process.liveness.is_down(*node);
-        let down: Vec<NodeId> = now.members().into_iter().filter(is_new).collect();
-        for node in down {
-            self.step(id, group, Input::NodeDown(node))?;
+        let new = now.members().into_iter().filter(|node| *node != id && !before.contains(*node));
+        // What the core was told of a member that left and came back is long out of date.
+        let told = |node| match process.liveness.is_down(node) {
+            true => Input::NodeDown(node),
+            false => Input::NodeUp(node),
+        };
+        let inputs: Vec<Input> = new.map(told).collect();
+        for input in inputs {
+            self.step(id, group, input)?;
         }
         Ok(())
     }
