@@ -1,5 +1,6 @@
 //! `onefold dev`: a local cluster that a person can play with.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -83,6 +84,7 @@ async fn run_cluster(arguments: DevArgs, format: Format) -> anyhow::Result<()> {
         nodes: arguments.nodes,
         folder: arguments.data_dir,
         base_port: arguments.base_port,
+        routes: BTreeMap::new(),
     };
     let folder = options.folder.clone();
     let mut cluster = tokio::select! {

@@ -67,6 +67,10 @@ pub struct StartArgs {
     #[arg(long, env = "ONEFOLD_NO_INITIAL_S3_KEY")]
     no_initial_s3_key: bool,
 
+    /// Dial the second address where the first one is another node's.
+    #[arg(long, hide = true, value_name = "HOST:PORT=HOST:PORT", value_parser = route)]
+    route: Vec<(String, String)>,
+
     /// Stop when standard input is closed.
     #[arg(long, hide = true)]
     stop_with_stdin: bool,
@@ -99,6 +103,7 @@ fn config(arguments: &StartArgs) -> anyhow::Result<NodeConfig> {
         data_dir: arguments.data_dir.clone(),
         listen: listen.clone(),
         advertise: arguments.advertise.clone().unwrap_or_else(|| listen.clone()),
+        routes: arguments.route.iter().cloned().collect(),
         join: arguments.join.clone(),
         etcd_listen: or_port(&arguments.etcd_listen, 2379),
         s3_listen: or_port(&arguments.s3_listen, 9000),
@@ -132,6 +137,13 @@ fn config(arguments: &StartArgs) -> anyhow::Result<NodeConfig> {
         config.advertise
     );
     Ok(config)
+}
+
+fn route(text: &str) -> anyhow::Result<(String, String)> {
+    let (known, dialled) = text.split_once('=').context("a route is written as KNOWN=DIALLED")?;
+    split(known)?;
+    split(dialled)?;
+    Ok((known.to_owned(), dialled.to_owned()))
 }
 
 fn split(address: &str) -> anyhow::Result<(&str, u16)> {

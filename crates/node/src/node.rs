@@ -19,7 +19,9 @@ use onefold_replica::{
     Formation, GroupSpec, GroupStatus, Host, HostConfig, HostError, StateMachine,
 };
 use onefold_table::{FjallTable, Table, TableError, TableOptions};
-use onefold_transport::{Identity, IdentityCell, Limits, Peers, Router, ServeError, Server};
+use onefold_transport::{
+    Identity, IdentityCell, Limits, Peers, Router, Routes, ServeError, Server,
+};
 use onefold_types::{ClusterId, GroupId, NodeId};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -62,6 +64,8 @@ pub struct NodeConfig {
     pub data_dir: PathBuf,
     /// Where it listens for other nodes and for clients of the transport.
     pub listen: String,
+    /// Where to dial other nodes instead of where they say that they are reached.
+    pub routes: Routes,
     /// Where the others reach it.
     pub advertise: String,
     /// The founders of the cluster, this node included; empty for a cluster of one.
@@ -176,7 +180,8 @@ pub async fn run(
     // Ports first: one that is taken is the commonest mistake, and cheap to find.
     let listeners = Listeners::bind(&config).await?;
     let identity = Arc::new(IdentityCell::new(identity_of(&folder)));
-    let peers = Peers::new(Arc::clone(&identity), Limits::default());
+    let routes = config.routes.clone();
+    let peers = Peers::with_routes(Arc::clone(&identity), Limits::default(), routes);
     let introduction = Introduction::new(&folder, &config.advertise, &config.join);
     let formed = tokio::select! {
         formed = join(&config, &mut folder, &introduction, &identity, &peers) => formed?,

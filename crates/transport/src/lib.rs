@@ -71,7 +71,7 @@ pub use hello::Refusal;
 pub use identity::{Identity, IdentityCell};
 pub use limits::Limits;
 pub use method::{Class, Method, MethodId};
-pub use peers::Peers;
+pub use peers::{Peers, Routes};
 pub use router::{Caller, Router};
 pub use server::Server;
 pub use status::{Counter, KindCounter, TransportStatus};

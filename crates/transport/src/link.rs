@@ -17,6 +17,7 @@ use crate::frame::{
     head_after_header,
 };
 use crate::hello::{self, HELLO_BYTES_MAX, Hello, Refusal};
+use crate::peers::Routes;
 use crate::wire::{Activity, End, FrameReader, Outgoing, lock};
 use crate::{CallError, Class, IdentityCell, Limits, MethodId, TransportStatus};
 
@@ -24,6 +25,7 @@ use crate::{CallError, Class, IdentityCell, Limits, MethodId, TransportStatus};
 pub(crate) struct Context {
     pub(crate) identity: Arc<IdentityCell>,
     pub(crate) limits: Limits,
+    pub(crate) routes: Routes,
     pub(crate) status: Arc<TransportStatus>,
     pub(crate) complaints: Arc<SharedComplaints>,
     pub(crate) runtime: tokio::runtime::Handle,
@@ -273,7 +275,8 @@ impl Link {
     async fn connect(&self) -> Result<Arc<Connection>, ConnectError> {
         let limits = &self.context.limits;
         let late = |what| ConnectError::unreachable(io::ErrorKind::TimedOut, what);
-        let stream = timeout(limits.connect_timeout, TcpStream::connect(self.address.as_str()))
+        let dialled = self.context.routes.get(&self.address).unwrap_or(&self.address);
+        let stream = timeout(limits.connect_timeout, TcpStream::connect(dialled.as_str()))
             .await
             .map_err(|_| late("no answer to the attempt to connect"))??;
         stream.set_nodelay(true)?;

@@ -20,6 +20,10 @@ const ADDRESS_LINKS_MAX: usize = 256;
 /// Longest time that a call can be given: what the header's milliseconds can say.
 const TIMEOUT_MAX: Duration = Duration::from_millis(u32::MAX as u64);
 
+/// Where to dial instead of the address that a peer is known by: for networks that reach a node
+/// through a relay of their own. Names, messages and the address book keep the known address.
+pub type Routes = BTreeMap<String, String>;
+
 /// Everybody that this process talks to. Cheap to clone; the connections close with the last clone.
 #[derive(Clone)]
 pub struct Peers {
@@ -48,9 +52,18 @@ impl Peers {
     /// # Panics
     /// When called outside a Tokio runtime. Later calls may come from any thread.
     pub fn new(identity: Arc<IdentityCell>, limits: Limits) -> Self {
+        Self::with_routes(identity, limits, Routes::default())
+    }
+
+    /// The same, for a process that dials some addresses elsewhere.
+    ///
+    /// # Panics
+    /// As [`new`](Self::new).
+    pub fn with_routes(identity: Arc<IdentityCell>, limits: Limits, routes: Routes) -> Self {
         let context = Context {
             identity,
             limits,
+            routes,
             status: Arc::default(),
             complaints: Arc::default(),
             runtime: tokio::runtime::Handle::current(),

@@ -9,7 +9,7 @@ use common::{
     Echo, LONG, NODE_1, NODE_2, Running, cell, client, echo_router, eventually, node,
     peers_of_node_1, raw_accept, raw_client, soon,
 };
-use onefold_transport::{CallError, Class, Limits, Peers, ServeError, Server};
+use onefold_transport::{CallError, Class, Limits, Peers, Routes, ServeError, Server};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 
@@ -50,6 +50,18 @@ async fn calls_work_again_after_the_peer_restarts() {
     }
     eventually("the dead connections are gone", || peers.status().connections_open.get() == 1)
         .await;
+}
+
+#[tokio::test]
+async fn an_address_with_a_route_is_dialled_there_and_keeps_its_name() {
+    let server = Running::start(node(NODE_2), echo_router()).await;
+    let known = "node-2.example:7000".to_owned();
+    let routes = Routes::from([(known.clone(), server.address.to_string())]);
+    let peers = Peers::with_routes(cell(node(NODE_1)), Limits::default(), routes);
+    peers.set_address(NODE_2, known.clone());
+    call(&peers).await.expect("an answer");
+    assert_eq!(peers.address(NODE_2), Some(known));
+    server.stop().await;
 }
 
 #[tokio::test]

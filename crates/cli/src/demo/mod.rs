@@ -5,6 +5,7 @@ mod count;
 mod input;
 mod probe;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use onefold_mapreduce::limits::SPLIT_BYTES_MAX;
 use onefold_mapreduce::{JobId, JobSpec, JobStatus, Phase, Program};
 use onefold_types::{GroupId, NodeId};
 
-use crate::local::{ClusterOptions, LocalCluster, Ports};
+use crate::local::{ClusterOptions, LocalCluster, free_base_port};
 use crate::output::{Progress, Unit, bytes};
 use crate::transfer::{self, Pair};
 use count::Counts;
@@ -68,8 +69,13 @@ pub async fn run(arguments: DemoArgs) -> anyhow::Result<ExitCode> {
         .prefix("onefold-demo-")
         .tempdir()
         .context("cannot create a temporary folder")?;
-    let base_port = Some(free_base_port()?);
-    let options = ClusterOptions { nodes: Some(NODES), folder: data.path().to_owned(), base_port };
+    let base_port = Some(free_base_port(NODES)?);
+    let options = ClusterOptions {
+        nodes: Some(NODES),
+        folder: data.path().to_owned(),
+        base_port,
+        routes: BTreeMap::new(),
+    };
     let mut cluster = tokio::select! {
         cluster = LocalCluster::start(options) => cluster?,
         _ = tokio::signal::ctrl_c() => bail!("interrupted"),
@@ -249,26 +255,6 @@ fn report(
 
 fn step(started: Instant, text: &str) {
     println!("[{:6.1} s] {text}", started.elapsed().as_secs_f64());
-}
-
-/// A base port whose followers are all free now.
-fn free_base_port() -> anyhow::Result<u16> {
-    const FIRST: u16 = 20_000;
-    const STEP: u16 = 100;
-    const TRIES: u16 = 300;
-    let start: u16 = rand::random_range(0..TRIES);
-    for attempt in 0..TRIES {
-        let base = FIRST + (start + attempt) % TRIES * STEP;
-        let mut ports = Vec::new();
-        for position in 0..NODES {
-            ports.extend(Ports::of(position, Some(base))?.named().map(|(_, port)| port));
-        }
-        let free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
-        if ports.iter().all(free) {
-            return Ok(base);
-        }
-    }
-    bail!("no free ports for {NODES} nodes were found between 20000 and 50000; stop some program")
 }
 
 /// The files of the cluster, as every part of the demo sees them.

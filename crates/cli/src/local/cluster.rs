@@ -1,5 +1,6 @@
 //! All nodes of a local cluster: start, watch, stop.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::layout::{
-    NODES_DEFAULT, NODES_MAX, NodeEntry, Ports, S3_ACCESS_KEY, S3_SECRET_KEY, read_state,
+    NODES_DEFAULT, NODES_MAX, NodeEntry, Ports, Route, S3_ACCESS_KEY, S3_SECRET_KEY, read_state,
     write_state,
 };
 use super::process::{NodeProcess, last_line};
@@ -37,6 +38,8 @@ pub struct ClusterOptions {
     pub nodes: Option<usize>,
     pub folder: PathBuf,
     pub base_port: Option<u16>,
+    /// Where each node, by its number, dials instead of others' addresses.
+    pub routes: BTreeMap<u64, Vec<Route>>,
 }
 
 struct Slot {
@@ -52,6 +55,7 @@ pub struct LocalCluster {
     base_port: Option<u16>,
     /// The peer addresses of the nodes that it was started with.
     join: String,
+    routes: BTreeMap<u64, Vec<Route>>,
     slots: Vec<Slot>,
     // Held for its lock, which the system drops with the process.
     _lock: File,
@@ -81,8 +85,9 @@ impl LocalCluster {
         check_ports(&entries, options.base_port).await?;
         let join = entries.iter().map(|entry| entry.peer.as_str()).collect::<Vec<_>>().join(",");
         let slots = entries.into_iter().map(|entry| Slot { entry, process: None, wanted: true });
-        let base_port = options.base_port;
-        let mut cluster = Self { folder, base_port, join, slots: slots.collect(), _lock: lock };
+        let ClusterOptions { base_port, routes, .. } = options;
+        let slots = slots.collect();
+        let mut cluster = Self { folder, base_port, join, routes, slots, _lock: lock };
         match cluster.bring_up(existed).await {
             Ok(()) => Ok(cluster),
             Err(error) => {
@@ -129,7 +134,8 @@ impl LocalCluster {
 
     fn spawn(&mut self, position: usize) -> anyhow::Result<()> {
         let slot = &mut self.slots[position];
-        let process = NodeProcess::spawn(&slot.entry, &self.join)?;
+        let routes = self.routes.get(&slot.entry.id).map_or(&[][..], Vec::as_slice);
+        let process = NodeProcess::spawn(&slot.entry, &self.join, routes)?;
         slot.entry.pid = process.pid();
         slot.process = Some(process);
         slot.wanted = true;
@@ -200,6 +206,35 @@ impl LocalCluster {
         }
         self.slots.remove(position);
         self.save()
+    }
+
+    /// Starts a node that does not run, and waits for nothing.
+    pub fn launch_node(&mut self, id: u64) -> anyhow::Result<()> {
+        let position = self.slot(id)?;
+        ensure!(self.slots[position].process.is_none(), "node {id} is running");
+        self.spawn(position)
+    }
+
+    /// Lets a node's process stand still.
+    pub fn pause_node(&self, id: u64) -> anyhow::Result<()> {
+        self.process(id)?.pause();
+        Ok(())
+    }
+
+    /// Lets a node's process go on.
+    pub fn resume_node(&self, id: u64) -> anyhow::Result<()> {
+        self.process(id)?.resume();
+        Ok(())
+    }
+
+    fn process(&self, id: u64) -> anyhow::Result<&NodeProcess> {
+        let process = self.slots[self.slot(id)?].process.as_ref();
+        process.with_context(|| format!("node {id} does not run"))
+    }
+
+    /// Whether a node has a process.
+    pub fn is_running(&self, id: u64) -> bool {
+        self.process(id).is_ok()
     }
 
     /// Starts a node that does not run, and waits until it answers. Whether it is ready depends on
@@ -384,6 +419,11 @@ async fn check_ports(entries: &[NodeEntry], base: Option<u16>) -> anyhow::Result
         }
     }
     Ok(())
+}
+
+/// Whether the node that serves health at this address says that it is ready.
+pub async fn is_ready(address: &str) -> bool {
+    answers(address, "/readyz").await
 }
 
 /// Whether a node's page says yes.

@@ -25,6 +25,15 @@ const S3_PORT: u16 = 9000;
 const HTTP_PORT: u16 = 8080;
 const STRIDE: u16 = 10;
 
+/// Where a node dials instead of another node's address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The other node's address.
+    pub known: String,
+    /// What is dialled.
+    pub dialled: String,
+}
+
 /// The four ports of one node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ports {
@@ -114,6 +123,26 @@ impl NodeEntry {
     pub fn log_path(&self) -> PathBuf {
         self.data_dir.with_extension("log")
     }
+}
+
+/// A base port from which on that many nodes find all their ports free.
+pub fn free_base_port(nodes: usize) -> anyhow::Result<u16> {
+    const FIRST: u16 = 20_000;
+    const STEP: u16 = 100;
+    const TRIES: u16 = 300;
+    let start: u16 = rand::random_range(0..TRIES);
+    for attempt in 0..TRIES {
+        let base = FIRST + (start + attempt) % TRIES * STEP;
+        let mut ports = Vec::new();
+        for position in 0..nodes {
+            ports.extend(Ports::of(position, Some(base))?.named().map(|(_, port)| port));
+        }
+        let free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+        if ports.iter().all(free) {
+            return Ok(base);
+        }
+    }
+    bail!("no free ports for {nodes} nodes were found between 20000 and 50000; stop some program")
 }
 
 /// Reads a cluster's `dev.json`, if there is one.

@@ -10,7 +10,7 @@ use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, ChildStdin, Command};
 
-use super::layout::NodeEntry;
+use super::layout::{NodeEntry, Route};
 
 /// How long a node may take to stop by itself before it is killed.
 const STOP_PATIENCE: Duration = Duration::from_secs(15);
@@ -24,7 +24,7 @@ pub struct NodeProcess {
 
 impl NodeProcess {
     /// Starts the node. It writes its messages to its log file.
-    pub fn spawn(entry: &NodeEntry, join: &str) -> anyhow::Result<Self> {
+    pub fn spawn(entry: &NodeEntry, join: &str, routes: &[Route]) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("cannot find this program's own file")?;
         let log_path = entry.log_path();
         let log = OpenOptions::new()
@@ -32,6 +32,8 @@ impl NodeProcess {
             .append(true)
             .open(&log_path)
             .with_context(|| format!("cannot write {}", log_path.display()))?;
+        let routes =
+            routes.iter().map(|route| format!("--route={}={}", route.known, route.dialled));
         let mut child = Command::new(program)
             .arg("start")
             .arg("--data-dir")
@@ -41,6 +43,7 @@ impl NodeProcess {
             .args(["--s3-listen", &entry.s3, "--http-listen", &entry.http])
             .args(["--keyspace-port-offset", &entry.keyspace_port_offset().to_string()])
             .args(["--no-initial-s3-key", "--stop-with-stdin"])
+            .args(routes)
             .env_remove("ONEFOLD_CONFIG")
             .stdin(Stdio::piped())
             .stdout(log.try_clone().context("cannot share the log file")?)
@@ -80,9 +83,23 @@ impl NodeProcess {
 
     /// Sends SIGTERM.
     pub fn ask_to_stop(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Lets the process do nothing, as if its machine stood still, until [`resume`](Self::resume).
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets the process go on.
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
         let pid = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
         if let Some(pid) = pid
-            && let Err(error) = kill_process(pid, Signal::TERM)
+            && let Err(error) = kill_process(pid, signal)
         {
             tracing::debug!("the process had ended by itself: {error}");
         }
