@@ -1,5 +1,9 @@
 //! When all is over, every node holds the same, and it is what history makes of it.
 
+use std::collections::BTreeMap;
+
+use onefold_types::{NodeId, Revision};
+
 use crate::findings::Findings;
 use crate::history::History;
 use crate::replay::Replayed;
@@ -44,13 +48,27 @@ pub(crate) fn check(
         }
         found.add(violation);
     }
-    let hashes: Vec<_> = history.copies.iter().filter(|copy| copy.hash.is_some()).collect();
-    if hashes.windows(2).any(|pair| pair[0].hash != pair[1].hash) {
-        let mut violation = Violation::new(Promise::NodesAgree, "hashes of the history differ");
-        for copy in hashes {
-            violation = violation.showing(format!("node {}: {:?}", copy.node, copy.hash));
+    compare_hashes(history, found);
+    Ok(())
+}
+
+/// Nodes that hash the same stretch of history get the same hash.
+fn compare_hashes(history: &History, found: &mut Findings) {
+    let mut hashes: BTreeMap<Revision, Vec<(NodeId, u32)>> = BTreeMap::new();
+    for copy in &history.copies {
+        if let Some((compacted, hash)) = copy.hash {
+            hashes.entry(compacted).or_default().push((copy.node, hash));
+        }
+    }
+    for (compacted, hashes) in hashes {
+        if hashes.windows(2).all(|pair| pair[0].1 == pair[1].1) {
+            continue;
+        }
+        let what = format!("hashes of the history from {compacted} on differ");
+        let mut violation = Violation::new(Promise::NodesAgree, what);
+        for (node, hash) in hashes {
+            violation = violation.showing(format!("node {node}: {hash}"));
         }
         found.add(violation);
     }
-    Ok(())
 }

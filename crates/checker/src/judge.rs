@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::chronicle::Chronicle;
 use crate::findings::Findings;
-use crate::history::{History, News, Outcome, Record};
+use crate::history::{History, News, Operation, Outcome, Record};
 use crate::order::{self, Compactions, Sightings};
 use crate::replay::replay;
 use crate::violation::{Unjudged, Violation};
@@ -78,6 +78,8 @@ pub struct Verdict {
     pub violations: Vec<Violation>,
     /// What the store holds at the end, by the history.
     pub state: Vec<Record>,
+    /// Operations with unknown outcomes that history does not show: they may still happen.
+    pub open: Vec<Operation>,
 }
 
 /// Judges a history by every promise.
@@ -102,7 +104,7 @@ pub fn judge(history: &History) -> Result<Verdict, Unjudged> {
     looked.registers = searched.keys;
     looked.register_operations = searched.operations;
     let state = replayed.state.all().cloned().collect();
-    Ok(Verdict { looked, violations: found.violations, state })
+    Ok(Verdict { looked, violations: found.violations, state, open: replayed.open })
 }
 
 fn counted(history: &History) -> Looked {

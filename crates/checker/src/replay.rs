@@ -29,6 +29,8 @@ pub(crate) struct Replayed {
     pub(crate) lease_ends: Vec<LeaseEnd>,
     /// Operations whose outcome was unknown and that history shows to have happened.
     pub(crate) unknown_executed: usize,
+    /// Those that history does not show.
+    pub(crate) open: Vec<Operation>,
 }
 
 /// Replays the whole history.
@@ -57,10 +59,12 @@ pub(crate) fn replay(
         };
         found.add(Violation::new(Promise::Durable, what).showing(owner));
     }
-    let unknown_executed =
-        replay.executed.keys().filter(|&&place| history.operations[place].is_unknown());
+    let unknown = history.operations.iter().enumerate().filter(|(_, o)| o.is_unknown());
+    let (executed, open): (Vec<_>, Vec<_>) =
+        unknown.partition(|(place, _)| replay.executed.contains_key(place));
     Ok(Replayed {
-        unknown_executed: unknown_executed.count(),
+        unknown_executed: executed.len(),
+        open: open.into_iter().map(|(_, operation)| operation.clone()).collect(),
         lease_ends: replay.lease_ends,
         state: replay.state,
     })

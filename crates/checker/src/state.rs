@@ -5,7 +5,7 @@ use std::ops::Bound;
 
 use onefold_types::Revision;
 
-use crate::history::{Action, Answer, Compare, Event, Record, Span};
+use crate::history::{Action, Answer, Compare, Event, NO_END, Record, Span};
 
 /// What the store holds at one revision.
 #[derive(Clone, Debug, Default)]
@@ -39,6 +39,7 @@ impl State {
     pub(crate) fn in_span<'a>(&'a self, span: &'a Span) -> impl Iterator<Item = &'a Record> {
         let from = Bound::Included(span.from.as_str());
         let until = match &span.until {
+            Some(until) if until == NO_END => Bound::Unbounded,
             Some(until) if *until > span.from => Bound::Excluded(until.as_str()),
             Some(_) | None => Bound::Included(span.from.as_str()),
         };

@@ -21,6 +21,7 @@ mod s3;
 mod start;
 mod status;
 mod store_options;
+mod torture;
 mod transfer;
 
 use std::io::IsTerminal;
@@ -119,6 +120,8 @@ enum Command {
     /// Manage access keys of the S3 API.
     #[command(subcommand)]
     S3(s3::S3Command),
+    /// Break a real cluster in every way while clients use it, and check what they saw.
+    Torture(torture::TortureArgs),
     /// Print shell completions.
     Completions {
         /// For which shell.
@@ -170,6 +173,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Fs(command) => fs::run(command, &global.client()?, global.format()).await?,
         Command::Mr(command) => return mr::run(command, global).await,
         Command::S3(command) => s3::run(command, &global.client()?, global.format()).await?,
+        Command::Torture(arguments) => return torture::run(arguments, global.format()).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "onefold", &mut std::io::stdout());
         }

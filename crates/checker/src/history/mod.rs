@@ -29,16 +29,24 @@ pub struct Record {
     pub lease: u64,
 }
 
+/// What a [`Span`] without an end has as its end, as in etcd's API.
+pub const NO_END: &str = "\0";
+
 /// Keys that lie together.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Span {
     /// The first key.
     pub from: String,
-    /// The first key beyond; without it the span is one key.
+    /// The first key beyond, or [`NO_END`]; without it the span is one key.
     pub until: Option<String>,
 }
 
 impl Span {
+    /// Every key.
+    pub fn everything() -> Self {
+        Self { from: NO_END.to_owned(), until: Some(NO_END.to_owned()) }
+    }
+
     /// The span of one key.
     pub fn key(key: impl Into<String>) -> Self {
         Self { from: key.into(), until: None }
@@ -52,6 +60,7 @@ impl Span {
     /// Whether a key lies in it.
     pub fn contains(&self, key: &str) -> bool {
         match &self.until {
+            Some(until) if until == NO_END => self.from.as_str() <= key,
             Some(until) => self.from.as_str() <= key && key < until.as_str(),
             None => self.from == key,
         }
@@ -80,8 +89,9 @@ pub struct Copy {
     pub revision: Revision,
     /// Every key, in order.
     pub records: Vec<Record>,
-    /// Its hash of all history up to that revision, where it computes one.
-    pub hash: Option<u32>,
+    /// Its hash of history from the compacted revision up to that one, with the compacted revision,
+    /// where it computes one.
+    pub hash: Option<(Revision, u32)>,
 }
 
 /// Keys whose values are `AMOUNT:…` and that clients only move amounts between.

@@ -31,8 +31,12 @@ impl Story {
             until: begin,
             events: Vec::new(),
         };
-        let copy =
-            |node| Copy { node: NodeId(node), revision: begin, records: Vec::new(), hash: Some(1) };
+        let copy = |node| Copy {
+            node: NodeId(node),
+            revision: begin,
+            records: Vec::new(),
+            hash: Some((Revision(1), 1)),
+        };
         let history = History {
             begin,
             end: begin,
@@ -222,7 +226,7 @@ impl Story {
         let stream = Stream { node: NodeId(1), start: None, messages };
         self.history.watches.push(Watch {
             client: 9,
-            span: Span { from: "a".to_owned(), until: Some("z".to_owned()) },
+            span: Span::everything(),
             previous: true,
             streams: vec![stream],
         });

@@ -1,5 +1,7 @@
 //! Nodes that disagree.
 
+use onefold_types::Revision;
+
 use super::{assert_broken, good};
 use crate::Promise;
 
@@ -20,9 +22,10 @@ fn a_node_that_lacks_a_key_is_found() {
 #[test]
 fn nodes_whose_hashes_differ_are_found() {
     let mut story = good();
-    story.history.copies[1].hash = Some(2);
+    story.history.copies[1].hash = Some((Revision(1), 2));
     assert_broken(&story, &[Promise::NodesAgree]);
-    story.history.copies[1].hash = None;
+    // Those of other stretches cannot be compared.
+    story.history.copies[1].hash = Some((Revision(3), 2));
     assert_broken(&story, &[]);
 }
 

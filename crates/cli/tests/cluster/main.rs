@@ -14,3 +14,4 @@ mod keyspaces;
 mod local_cluster;
 mod membership;
 mod moving;
+mod torture;
