@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::etcd_options::EtcdArgs;
 use crate::local::{Action, ClusterOptions, Control, LocalCluster, S3_ACCESS_KEY, S3_SECRET_KEY};
 use crate::output::{Format, print_rows};
 
@@ -36,6 +37,9 @@ pub struct DevArgs {
     /// Start a node again when it ends without being asked to.
     #[arg(long, env = "ONEFOLD_RESTART")]
     restart: bool,
+
+    #[command(flatten)]
+    etcd: EtcdArgs,
 
     #[command(subcommand)]
     command: Option<DevCommand>,
@@ -84,6 +88,7 @@ async fn run_cluster(arguments: DevArgs, format: Format) -> anyhow::Result<()> {
         nodes: arguments.nodes,
         folder: arguments.data_dir,
         base_port: arguments.base_port,
+        etcd: arguments.etcd,
         routes: BTreeMap::new(),
     };
     let folder = options.folder.clone();

@@ -10,6 +10,7 @@
 mod config_file;
 mod demo;
 mod dev;
+mod etcd_options;
 mod fs;
 mod kv;
 mod local;

@@ -10,6 +10,7 @@ use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::etcd_options::EtcdArgs;
 use crate::store_options::StoreArgs;
 
 /// Run one node of a cluster, until Ctrl-C or SIGTERM.
@@ -51,6 +52,9 @@ pub struct StartArgs {
     /// Where health and metrics are served [default: the host of --listen, port 8080].
     #[arg(long, env = "ONEFOLD_HTTP_LISTEN", value_name = "HOST:PORT")]
     http_listen: Option<String>,
+
+    #[command(flatten)]
+    etcd: EtcdArgs,
 
     #[command(flatten)]
     store: StoreArgs,
@@ -106,6 +110,7 @@ fn config(arguments: &StartArgs) -> anyhow::Result<NodeConfig> {
         routes: arguments.route.iter().cloned().collect(),
         join: arguments.join.clone(),
         etcd_listen: or_port(&arguments.etcd_listen, 2379),
+        etcd: arguments.etcd.options(),
         s3_listen: or_port(&arguments.s3_listen, 9000),
         http_listen: or_port(&arguments.http_listen, 8080),
         kv: arguments.store.options()?,

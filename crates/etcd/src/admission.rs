@@ -24,12 +24,17 @@ const WATCHES_MAX: usize = 1_000_000;
 /// Snapshots that are written or sent at once.
 const SNAPSHOTS_MAX: usize = 2;
 
-/// Hands out permits for requests, watches and snapshots.
+/// Most ranges that are streamed at once: each holds a part of its answer for as long as the client
+/// takes.
+const RANGE_STREAMS_MAX: usize = 256;
+
+/// Hands out permits for requests, watches, snapshots and streamed ranges.
 #[derive(Clone)]
 pub(crate) struct Admission {
     requests: Arc<Budget>,
     watches: Arc<Semaphore>,
     snapshots: Arc<Semaphore>,
+    range_streams: Arc<Semaphore>,
 }
 
 impl Admission {
@@ -38,6 +43,7 @@ impl Admission {
             requests: Arc::new(Budget::new(REQUEST_BYTES_IN_WORK_MAX)),
             watches: Arc::new(Semaphore::new(WATCHES_MAX)),
             snapshots: Arc::new(Semaphore::new(SNAPSHOTS_MAX)),
+            range_streams: Arc::new(Semaphore::new(RANGE_STREAMS_MAX)),
         }
     }
 
@@ -50,6 +56,17 @@ impl Admission {
     ) -> Result<Permit, Status> {
         let cost = REQUEST_COST_BYTES_MIN.saturating_add(bytes);
         self.requests.take(client, cost).ok_or_else(errors::too_many_requests)
+    }
+
+    /// Lets a range be streamed, until the permit is dropped.
+    pub(crate) fn range_stream(&self) -> Result<OwnedSemaphorePermit, Status> {
+        let permit = Arc::clone(&self.range_streams).try_acquire_owned();
+        permit.map_err(|_| errors::too_many_requests())
+    }
+
+    /// How many watches are in.
+    pub(crate) fn watches_open(&self) -> usize {
+        WATCHES_MAX - self.watches.available_permits()
     }
 
     /// Lets a watch in, until the permit is dropped; `None` when there are too many.

@@ -1,5 +1,7 @@
 //! What the gateway must know about the cluster, told by the node.
 
+use onefold_types::DurationCounts;
+
 /// The cluster as this node sees it. Every method answers from memory.
 pub trait ClusterView: Send + Sync {
     /// The cluster's identity.
@@ -16,6 +18,40 @@ pub trait ClusterView: Send + Sync {
 
     /// How this node's replica of the key-value store's group stands.
     fn status(&self) -> StatusView;
+
+    /// The alarms that are raised, of all members.
+    fn alarms(&self) -> Vec<Alarm>;
+
+    /// The node's own metrics in Prometheus' text format, to stand behind etcd's.
+    fn own_metrics(&self) -> String;
+}
+
+/// A member's trouble that operators must know of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Alarm {
+    /// Whose trouble it is.
+    pub member: u64,
+    /// What it is.
+    pub kind: AlarmKind,
+}
+
+/// What an alarm is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AlarmKind {
+    /// The store has reached its quota.
+    NoSpace,
+    /// A replica differs from the others.
+    Corrupt,
+}
+
+impl AlarmKind {
+    /// Its name in etcd.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NoSpace => "NOSPACE",
+            Self::Corrupt => "CORRUPT",
+        }
+    }
 }
 
 /// One member of the cluster.
@@ -38,10 +74,28 @@ pub struct Member {
 pub struct StatusView {
     /// Bytes of the store on this node's disk.
     pub db_size: u64,
+    /// Bytes of these that are in use.
+    pub db_size_in_use: u64,
+    /// Bytes that the store may have; 0 for no bound.
+    pub db_size_quota: u64,
+    /// The newest revision that this node has applied.
+    pub revision: u64,
+    /// The oldest readable revision; 0 when nothing was compacted yet.
+    pub compacted: u64,
     /// The last log entry known to be committed.
     pub raft_index: u64,
     /// The replica's term.
     pub raft_term: u64,
     /// The last log entry that is applied.
     pub applied: u64,
+    /// Proposals that wait in this node.
+    pub proposals_pending: u64,
+    /// Proposals that this node did not take, or whose outcome it could not tell.
+    pub proposals_failed: u64,
+    /// Times that this node saw another leader than before.
+    pub leader_changes: u64,
+    /// How long syncs of the write-ahead log took.
+    pub fsync_durations: DurationCounts,
+    /// How long atomic writes to the table took.
+    pub commit_durations: DurationCounts,
 }

@@ -14,6 +14,8 @@ use tokio::time;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 use tracing::warn;
 
+use crate::metrics::Metrics;
+
 /// Most connections at once; further ones are closed as soon as they are made.
 const CONNECTIONS_MAX: usize = 20_000;
 
@@ -21,15 +23,18 @@ const CONNECTIONS_MAX: usize = 20_000;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The connections that come in on `listener`, without end.
-pub(crate) fn accept(listener: TcpListener) -> impl Stream<Item = io::Result<Connection>> {
+pub(crate) fn accept(
+    listener: TcpListener,
+    metrics: Arc<Metrics>,
+) -> impl Stream<Item = io::Result<Connection>> {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    stream::unfold((listener, room), |(listener, room)| async move {
-        let connection = next(&listener, &room).await;
-        Some((Ok(connection), (listener, room)))
+    stream::unfold((listener, room, metrics), |(listener, room, metrics)| async move {
+        let connection = next(&listener, &room, &metrics).await;
+        Some((Ok(connection), (listener, room, metrics)))
     })
 }
 
-async fn next(listener: &TcpListener, room: &Arc<Semaphore>) -> Connection {
+async fn next(listener: &TcpListener, room: &Arc<Semaphore>, metrics: &Arc<Metrics>) -> Connection {
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -45,14 +50,15 @@ async fn next(listener: &TcpListener, room: &Arc<Semaphore>) -> Connection {
         };
         // Answers leave at once. Where this fails the client is gone already.
         if stream.set_nodelay(true).is_ok() {
-            return Connection { stream, _permit: permit };
+            return Connection { stream, metrics: Arc::clone(metrics), _permit: permit };
         }
     }
 }
 
-/// A connection, counted while it is open.
+/// A connection, counted while it is open, as are its bytes.
 pub(crate) struct Connection {
     stream: TcpStream,
+    metrics: Arc<Metrics>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -64,13 +70,25 @@ impl Connected for Connection {
     }
 }
 
+impl Connection {
+    fn sent(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(bytes)) = &written {
+            self.metrics.sent_bytes.add(*bytes as u64);
+        }
+        written
+    }
+}
+
 impl AsyncRead for Connection {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let outcome = Pin::new(&mut self.stream).poll_read(context, buffer);
+        self.metrics.received_bytes.add((buffer.filled().len() - before) as u64);
+        outcome
     }
 }
 
@@ -80,7 +98,8 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.sent(written)
     }
 
     fn poll_write_vectored(
@@ -88,7 +107,8 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.sent(written)
     }
 
     fn is_write_vectored(&self) -> bool {

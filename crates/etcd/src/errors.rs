@@ -8,6 +8,8 @@ use onefold_kv::{AuthError, KvError};
 use tonic::{Code, Status};
 use tracing::{debug, error};
 
+use crate::ControlError;
+
 /// The text of a compacted revision, which watches give as a reason, too.
 pub(crate) const COMPACTED: &str = "etcdserver: mvcc: required revision has been compacted";
 
@@ -160,7 +162,57 @@ pub(crate) fn missing_leader_key() -> Status {
     Status::unknown("\"leader\" field must be provided")
 }
 
-/// A call of the API that is not served.
-pub(crate) fn unimplemented(call: &str, instead: &str) -> Status {
-    Status::unimplemented(format!("onefold does not serve {call}: {instead}"))
+/// Why a change of the cluster is not made.
+pub(crate) fn control(error: ControlError) -> Status {
+    let (code, text) = match &error {
+        ControlError::MemberNotFound => (Code::NotFound, "etcdserver: member not found"),
+        ControlError::AddressTaken => {
+            (Code::FailedPrecondition, "etcdserver: Peer URLs already exists")
+        }
+        ControlError::BadAddress => {
+            (Code::InvalidArgument, "etcdserver: given member URLs are invalid")
+        }
+        ControlError::TooFewStarted => (
+            Code::FailedPrecondition,
+            "etcdserver: re-configuration failed due to not enough started members",
+        ),
+        ControlError::NotLearner => {
+            (Code::FailedPrecondition, "etcdserver: can only promote a learner member")
+        }
+        ControlError::LearnerNotReady => (
+            Code::FailedPrecondition,
+            "etcdserver: can only promote a learner member which is in sync with leader",
+        ),
+        ControlError::NotLeader => (Code::FailedPrecondition, "etcdserver: not leader"),
+        ControlError::BadTransferee => {
+            (Code::FailedPrecondition, "etcdserver: bad leader transferee")
+        }
+        ControlError::Unavailable(_) => (Code::Unavailable, "etcdserver: unhealthy cluster"),
+        ControlError::TimedOut(_) => (Code::Unavailable, "etcdserver: request timed out"),
+        ControlError::Refused(reason) => return Status::failed_precondition(reason),
+    };
+    if code == Code::Unavailable {
+        debug!(%error, "a change of the cluster was not made");
+    }
+    Status::new(code, text)
+}
+
+/// A downgrade's target that is no version.
+pub(crate) fn wrong_downgrade_format() -> Status {
+    Status::invalid_argument("etcdserver: wrong downgrade target version format")
+}
+
+/// A downgrade's target that is not the minor version before.
+pub(crate) fn invalid_downgrade_target() -> Status {
+    Status::invalid_argument("etcdserver: invalid downgrade target version")
+}
+
+/// A downgrade is noted already.
+pub(crate) fn downgrade_in_process() -> Status {
+    Status::failed_precondition("etcdserver: cluster has a downgrade job in progress")
+}
+
+/// No downgrade is noted that could be cancelled.
+pub(crate) fn no_inflight_downgrade() -> Status {
+    Status::failed_precondition("etcdserver: no inflight downgrade job")
 }

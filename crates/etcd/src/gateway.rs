@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use onefold_kv::limits::REQUEST_BYTES_MAX;
 use onefold_kv::{AuthQuery, Caller, Header, Kv, KvError, Proof, RangeRequest};
 use onefold_types::Revision;
 use prost::Message;
@@ -13,8 +12,9 @@ use tonic::{Extensions, Request, Status, Streaming};
 
 use crate::admission::{Admission, Permit};
 use crate::convert::number;
+use crate::metrics::Metrics;
 use crate::proto::etcdserverpb::ResponseHeader;
-use crate::{ClusterView, Options, errors};
+use crate::{ClusterControl, ClusterView, Options, errors};
 
 /// Metadata in which clients show their token, in the order of their weight.
 const TOKEN: [&str; 2] = ["token", "authorization"];
@@ -30,8 +30,12 @@ const REQUIRE_LEADER: &str = "hasleader";
 pub(crate) struct Gateway {
     /// For callers who do not say who they are. Calls take theirs from [`Admitted`].
     kv: Arc<dyn Kv>,
+    /// For the node itself, which may read whatever the users of the store may.
+    own: Arc<dyn Kv>,
     pub(crate) cluster: Arc<dyn ClusterView>,
+    pub(crate) control: Arc<dyn ClusterControl>,
     pub(crate) admission: Admission,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) options: Options,
     pub(crate) shutdown: CancellationToken,
 }
@@ -40,11 +44,19 @@ impl Gateway {
     pub(crate) fn new(
         kv: Arc<dyn Kv>,
         cluster: Arc<dyn ClusterView>,
+        control: Arc<dyn ClusterControl>,
         options: Options,
         shutdown: CancellationToken,
     ) -> Self {
+        let own = kv.on_behalf_of(Caller::Trusted);
         let kv = kv.on_behalf_of(Caller::Anonymous);
-        Self { kv, cluster, admission: Admission::new(), options, shutdown }
+        let (admission, metrics) = (Admission::new(), Arc::default());
+        Self { kv, own, cluster, control, admission, metrics, options, shutdown }
+    }
+
+    /// The node's own store, for what no call asks for.
+    pub(crate) fn own_store(&self) -> &dyn Kv {
+        &*self.own
     }
 
     /// The header of an answer of the store.
@@ -136,7 +148,7 @@ impl Gateway {
         kv: Arc<dyn Kv>,
     ) -> Result<Admitted<T>, Status> {
         let bytes = request.encoded_len();
-        if bytes > REQUEST_BYTES_MAX {
+        if bytes > self.options.request_bytes_max {
             return Err(errors::request_too_large());
         }
         let _permit = self.admission.request(client, bytes)?;

@@ -2,8 +2,11 @@
 //!
 //! ```text
 //! etcdctl, Go/Python/Rust clients ──gRPC──► server ──► services ──► dyn Kv
+//! curl, probes, Prometheus ───────HTTP───────┴─► http ────┘
 //! proto       the published messages and services, compiled from proto/
-//! server      the listener: connections, HTTP/2, what is served, shutdown
+//! server      the listener: connections, HTTP, what is served, shutdown
+//! http        what plain HTTP clients get on the same port: JSON gateway, health, version, metrics
+//! metrics     what is counted, under etcd's names
 //! services    KV, Lease, Cluster, Maintenance, Auth, Health: one call in, one answer out
 //! snapshot    etcd's snapshot files, written and read
 //! watch       the Watch service: many watches on one stream
@@ -14,20 +17,26 @@
 //! ```
 //!
 //! This room translates. It keeps no data, takes no decision about it and knows no consensus; what
-//! a request means is the store's business, who the members are is the node's ([`ClusterView`]).
+//! a request means is the store's business, who the members are and what happens to them is the
+//! node's ([`ClusterView`], [`ClusterControl`]).
 
 mod admission;
 mod cluster;
 mod concurrency;
 mod connections;
+mod control;
 mod convert;
 mod errors;
 mod gateway;
+mod http;
+mod metrics;
 pub mod proto;
 mod server;
 mod services;
 pub mod snapshot;
+mod version;
 mod watch;
 
-pub use cluster::{ClusterView, Member, StatusView};
+pub use cluster::{Alarm, AlarmKind, ClusterView, Member, StatusView};
+pub use control::{ClusterControl, ControlError};
 pub use server::{Options, ServeError, serve, serve_with};

@@ -2,6 +2,8 @@
 //!
 //! Fields are named as in etcd's API reference, in snake case.
 
+use std::sync::LazyLock;
+
 /// Records and events.
 pub mod mvccpb {
     #![allow(missing_docs, unreachable_pub, clippy::all)]
@@ -36,4 +38,13 @@ pub mod v3electionpb {
 pub mod health {
     #![allow(missing_docs, unreachable_pub, clippy::all)]
     tonic::include_proto!("grpc.health.v1");
+}
+
+/// What the files say of themselves: services, methods, messages, fields.
+pub(crate) fn descriptors() -> &'static prost_reflect::DescriptorPool {
+    static POOL: LazyLock<prost_reflect::DescriptorPool> = LazyLock::new(|| {
+        let compiled = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+        prost_reflect::DescriptorPool::decode(&compiled[..]).expect("the build compiled them")
+    });
+    &POOL
 }

@@ -1,4 +1,4 @@
-//! The listener: connections, HTTP/2 settings, what is served, shutdown.
+//! The listener: connections, HTTP settings, what is served, shutdown.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -6,18 +6,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use onefold_kv::Kv;
-use onefold_kv::limits::REQUEST_BYTES_MAX;
+use onefold_kv::limits::{REQUEST_BYTES_MAX, TXN_OPERATIONS_MAX};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::time;
 use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::transport::server::Router;
+use tower::layer::util::{Identity, Stack};
 use tracing::warn;
 
-use crate::ClusterView;
 use crate::connections;
 use crate::gateway::Gateway;
+use crate::http;
+use crate::metrics::CountCallsLayer;
 use crate::proto::etcdserverpb::auth_server::AuthServer;
 use crate::proto::etcdserverpb::cluster_server::ClusterServer;
 use crate::proto::etcdserverpb::kv_server::KvServer;
@@ -27,10 +30,7 @@ use crate::proto::etcdserverpb::watch_server::WatchServer;
 use crate::proto::health::health_server::HealthServer;
 use crate::proto::v3electionpb::election_server::ElectionServer;
 use crate::proto::v3lockpb::lock_server::LockServer;
-
-/// Most bytes of a message that are read at all. Between the bound of requests and this one a
-/// client gets etcd's own error.
-const MESSAGE_BYTES_MAX: usize = 2 * REQUEST_BYTES_MAX;
+use crate::{ClusterControl, ClusterView};
 
 /// Most calls at once on a connection; a client waits with further ones.
 const STREAMS_PER_CONNECTION_MAX: u32 = 16_384;
@@ -61,11 +61,28 @@ pub struct Options {
     pub progress_interval: Duration,
     /// Where a snapshot is put together before it is sent: it takes as much room as the store.
     pub scratch_dir: PathBuf,
+    /// Most bytes in a request. Etcd's `--max-request-bytes`.
+    pub request_bytes_max: usize,
+    /// Most operations in a transaction. Etcd's `--max-txn-ops`.
+    pub txn_operations_max: usize,
+}
+
+impl Options {
+    /// Most bytes of a message that are read at all. Between the bound of requests and this one a
+    /// client gets etcd's own error.
+    pub(crate) fn message_bytes_max(&self) -> usize {
+        2 * self.request_bytes_max
+    }
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { progress_interval: Duration::from_secs(600), scratch_dir: std::env::temp_dir() }
+        Self {
+            progress_interval: Duration::from_secs(600),
+            scratch_dir: std::env::temp_dir(),
+            request_bytes_max: REQUEST_BYTES_MAX,
+            txn_operations_max: TXN_OPERATIONS_MAX,
+        }
     }
 }
 
@@ -93,12 +110,13 @@ pub async fn serve(
     listener: TcpListener,
     kv: Arc<dyn Kv>,
     cluster: Arc<dyn ClusterView>,
+    control: Arc<dyn ClusterControl>,
     shutdown: CancellationToken,
 ) -> Result<(), ServeError> {
-    serve_with(listener, kv, cluster, Options::default(), shutdown).await
+    serve_with(listener, kv, cluster, control, Options::default(), shutdown).await
 }
 
-/// Serves the etcd API on `listener` until `shutdown`. Calls in work then have a few seconds to
+/// Serves the etcd API on `listener` until `shutdown`, to gRPC and to plain HTTP clients. Calls in work then have a few seconds to
 /// end; streams are told that the server stopped.
 ///
 /// # Errors
@@ -107,13 +125,15 @@ pub async fn serve_with(
     listener: TcpListener,
     kv: Arc<dyn Kv>,
     cluster: Arc<dyn ClusterView>,
+    control: Arc<dyn ClusterControl>,
     options: Options,
     shutdown: CancellationToken,
 ) -> Result<(), ServeError> {
     let address = listener.local_addr()?;
-    let gateway = Gateway::new(kv, cluster, options, shutdown.clone());
+    let gateway = Gateway::new(kv, cluster, control, options, shutdown.clone());
+    let metrics = Arc::clone(&gateway.metrics);
     let served = router(gateway).serve_with_incoming_shutdown(
-        connections::accept(listener),
+        connections::accept(listener, metrics),
         shutdown.clone().cancelled_owned(),
     );
     let drained = async {
@@ -129,15 +149,24 @@ pub async fn serve_with(
     }
 }
 
-fn router(gateway: Gateway) -> Router {
-    let maximum = MESSAGE_BYTES_MAX;
+fn router(gateway: Gateway) -> Router<Stack<CountCallsLayer, Identity>> {
+    let routes = http::with_paths(services(&gateway), &gateway);
     Server::builder()
+        // Plain HTTP clients mostly speak HTTP/1.1.
+        .accept_http1(true)
         .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
         .http2_max_header_list_size(METADATA_BYTES_MAX)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
+        .layer(CountCallsLayer(gateway.metrics))
+        .add_routes(routes)
+}
+
+fn services(gateway: &Gateway) -> Routes {
+    let maximum = gateway.options.message_bytes_max();
+    Routes::default()
         .add_service(KvServer::new(gateway.clone()).max_decoding_message_size(maximum))
         .add_service(WatchServer::new(gateway.clone()).max_decoding_message_size(maximum))
         .add_service(LeaseServer::new(gateway.clone()).max_decoding_message_size(maximum))
@@ -146,5 +175,5 @@ fn router(gateway: Gateway) -> Router {
         .add_service(AuthServer::new(gateway.clone()).max_decoding_message_size(maximum))
         .add_service(LockServer::new(gateway.clone()).max_decoding_message_size(maximum))
         .add_service(ElectionServer::new(gateway.clone()).max_decoding_message_size(maximum))
-        .add_service(HealthServer::new(gateway).max_decoding_message_size(maximum))
+        .add_service(HealthServer::new(gateway.clone()).max_decoding_message_size(maximum))
 }

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use onefold_types::{DurationCounts, DurationHistogram};
+
 use crate::recovery::Found;
 
 /// Numbers about a log since it was opened, for metrics.
@@ -15,6 +17,8 @@ pub struct LogStatus {
     pub appends: u64,
     /// Syncs that those took together; fewer than appends when many waited.
     pub fsyncs: u64,
+    /// How long each of the syncs took.
+    pub fsync_durations: DurationCounts,
     /// Bytes written, with headers and what was carried forward.
     pub written_bytes: u64,
     /// Entries of slow or idle groups that were carried forward.
@@ -36,6 +40,7 @@ pub(crate) struct Counters {
     pub(crate) bytes: AtomicU64,
     pub(crate) appends: AtomicU64,
     pub(crate) fsyncs: AtomicU64,
+    pub(crate) fsync_durations: DurationHistogram,
     pub(crate) written_bytes: AtomicU64,
     pub(crate) carried_entries: AtomicU64,
     pub(crate) removed_segments: AtomicU64,
@@ -56,6 +61,7 @@ impl Counters {
             bytes: read(&self.bytes),
             appends: read(&self.appends),
             fsyncs: read(&self.fsyncs),
+            fsync_durations: self.fsync_durations.counts(),
             written_bytes: read(&self.written_bytes),
             carried_entries: read(&self.carried_entries),
             removed_segments: read(&self.removed_segments),

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use onefold_types::{GroupId, LogIndex};
 
@@ -259,7 +259,9 @@ impl Writer {
 
     fn sync(&mut self) -> Result<(), LogError> {
         let active = self.active.as_ref().expect("there is something to sync");
+        let began = Instant::now();
         active.file.sync_data().map_err(LogError::io(&active.path))?;
+        self.counters.fsync_durations.add(began.elapsed());
         self.is_sync_due = false;
         count(&self.counters.fsyncs, 1);
         Ok(())

@@ -25,6 +25,7 @@ mod membership;
 mod metrics;
 mod node;
 mod nodes;
+mod operations;
 mod placement;
 mod registry;
 mod roster;
@@ -32,5 +33,7 @@ mod roster;
 /// A directive for the process's log filter: a library below the S3 gateway logs every request that
 /// a client gets wrong as an error of its own.
 pub const QUIET_DIRECTIVE: &str = onefold_s3::TRACING_DIRECTIVE;
+
+pub use onefold_etcd::Options as EtcdOptions;
 
 pub use node::{NodeConfig, NodeError, NodeEvent, run};

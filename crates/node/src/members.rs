@@ -8,12 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
-use onefold_etcd::{ClusterView, Member, StatusView};
-use onefold_kv::{Event, EventKind, Kv, KvError, PutRequest, RangeRequest, WatchRequest};
+use onefold_admin::NodeState;
+use onefold_etcd::{Alarm, AlarmKind, ClusterView, Member, StatusView};
+use onefold_kv::{Event, EventKind, Kv, KvError, LocalKv, PutRequest, RangeRequest, WatchRequest};
 use onefold_replica::Group;
-use onefold_table::Table;
 use onefold_types::{ClusterId, NodeId};
 
+use crate::admin::Admin;
+use crate::metrics;
 use crate::registry::{Followed, Record};
 
 const PREFIX: &str = "nodes/etcd/";
@@ -57,20 +59,22 @@ pub(crate) struct Members {
     followed: Followed,
     node: NodeId,
     group: Group,
-    table: Arc<dyn Table>,
+    kv: LocalKv,
+    admin: Arc<Admin>,
     etcd: RwLock<BTreeMap<NodeId, ClientAddress>>,
 }
 
 impl Members {
-    /// The members of a cluster; `group` is the replica of the default keyspace.
+    /// The members of a cluster; `group` is the replica of the default keyspace `kv`.
     pub(crate) fn new(
         cluster: ClusterId,
         followed: Followed,
         node: NodeId,
         group: Group,
-        table: Arc<dyn Table>,
+        kv: LocalKv,
+        admin: Arc<Admin>,
     ) -> Self {
-        Self { cluster, followed, node, group, table, etcd: RwLock::default() }
+        Self { cluster, followed, node, group, kv, admin, etcd: RwLock::default() }
     }
 
     /// Tells the others where this node's etcd clients connect, and follows what they tell, for as
@@ -141,20 +145,64 @@ impl Members {
         present.map(|(_, address)| address.port_offset).max().unwrap_or_default()
     }
 
-    /// All members, with where clients of the default keyspace connect.
-    pub(crate) fn all(&self) -> Vec<Member> {
+    /// The nodes in one of the states that `is_told` picks, with where clients of the default
+    /// keyspace connect.
+    pub(crate) fn having(&self, is_told: impl Fn(NodeState) -> bool) -> Vec<Member> {
         let etcd = self.addresses();
         let url = |address: &str| format!("http://{address}");
         let voters = self.group.status().voters;
         let directory = self.followed.get();
-        let member = |record: &Record| Member {
-            id: record.id.get(),
-            name: format!("node{}", record.id),
-            peer_urls: vec![url(&record.address)],
-            client_urls: etcd.get(&record.id).map(|it| url(&it.etcd)).into_iter().collect(),
-            is_learner: !voters.contains(&record.id),
+        // One that has not come yet has no name, as in etcd.
+        let member = |record: &Record| match record.state {
+            NodeState::Invited => Member {
+                id: record.id.get(),
+                peer_urls: vec![url(&record.address)],
+                is_learner: record.is_learner,
+                ..Member::default()
+            },
+            _ => Member {
+                id: record.id.get(),
+                name: format!("node{}", record.id),
+                peer_urls: vec![url(&record.address)],
+                client_urls: etcd.get(&record.id).map(|it| url(&it.etcd)).into_iter().collect(),
+                is_learner: !voters.contains(&record.id),
+            },
         };
-        directory.members().map(member).collect()
+        directory.having(is_told).map(member).collect()
+    }
+
+    /// How this node's replica of a keyspace stands.
+    pub(crate) fn standing(&self, group: &Group, kv: &LocalKv) -> StatusView {
+        let status = group.status();
+        let standing = kv.status_here().unwrap_or_default();
+        let host = self.admin.host.metrics();
+        let counted = host.groups.get(&kv.group()).copied().unwrap_or_default();
+        StatusView {
+            db_size: self.admin.table.size_bytes(),
+            db_size_in_use: standing.bytes(),
+            db_size_quota: standing.quota_bytes,
+            revision: standing.header.revision.get(),
+            compacted: standing.compacted.get(),
+            raft_index: status.commit.get(),
+            raft_term: status.term.get(),
+            applied: status.applied.get(),
+            proposals_pending: host.node.proposals_waiting,
+            proposals_failed: counted.proposals_refused_total
+                + counted.proposals_too_large_total
+                + counted.proposals_unknown_total,
+            leader_changes: counted.leader_changes_total,
+            fsync_durations: self.admin.log.status().fsync_durations,
+            commit_durations: self.admin.table.write_durations(),
+        }
+    }
+
+    /// What this node knows of the trouble of its replica of a keyspace.
+    pub(crate) fn troubles(&self, group: &Group, kv: &LocalKv) -> Vec<Alarm> {
+        let is_wrong = group.status().is_state_lost;
+        let is_full = kv.status_here().is_ok_and(|standing| standing.is_full);
+        let kinds = [(is_full, AlarmKind::NoSpace), (is_wrong, AlarmKind::Corrupt)];
+        let raised = kinds.into_iter().filter(|(is_raised, _)| *is_raised);
+        raised.map(|(_, kind)| Alarm { member: self.node.get(), kind }).collect()
     }
 }
 
@@ -168,7 +216,7 @@ impl ClusterView for Members {
     }
 
     fn members(&self) -> Vec<Member> {
-        self.all()
+        self.having(|state| state == NodeState::Invited || state.is_staying())
     }
 
     fn leader(&self) -> Option<u64> {
@@ -176,13 +224,15 @@ impl ClusterView for Members {
     }
 
     fn status(&self) -> StatusView {
-        let status = self.group.status();
-        StatusView {
-            db_size: self.table.size_bytes(),
-            raft_index: status.commit.get(),
-            raft_term: status.term.get(),
-            applied: status.applied.get(),
-        }
+        self.standing(&self.group, &self.kv)
+    }
+
+    fn alarms(&self) -> Vec<Alarm> {
+        self.troubles(&self.group, &self.kv)
+    }
+
+    fn own_metrics(&self) -> String {
+        metrics::render(&self.admin.reading())
     }
 }
 

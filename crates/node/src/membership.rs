@@ -121,7 +121,17 @@ impl Membership {
     }
 
     async fn invite(&self, new: NewNode) -> Result<Invitation, Denial> {
-        let decide = |directory: &_| change::invite(directory, &new.address, new.replaces);
+        self.invite_as(new, false).await
+    }
+
+    /// Invites a node that gets a vote by itself, or stays a learner until it is promoted.
+    pub(crate) async fn invite_as(
+        &self,
+        new: NewNode,
+        is_learner: bool,
+    ) -> Result<Invitation, Denial> {
+        let decide =
+            |directory: &_| change::invite(directory, &new.address, new.replaces, is_learner);
         let node = self.registry.change(decide).await?;
         let directory = self.registry.read().await?;
         let join = directory.members().filter(|record| record.state != NodeState::Removing);
@@ -130,13 +140,26 @@ impl Membership {
         Ok(Invitation { cluster, node, join: join.collect() })
     }
 
-    async fn remove(&self, removal: NodeRemoval) -> Result<(), Denial> {
+    pub(crate) async fn remove(&self, removal: NodeRemoval) -> Result<(), Denial> {
         let NodeRemoval { node, force } = removal;
         let world = self.world().await?;
         // What the registry refuses has the clearer reason.
         change::retire(&world.directory, node, force)?;
         placement::may_remove(&world, node)?;
         let decide = |directory: &_| change::retire(directory, node, force);
+        Ok(self.registry.change(decide).await?)
+    }
+
+    /// Notes another address of a node, once it is certain that it is reached there. One that has not
+    /// come yet is expected there.
+    pub(crate) async fn relocate(&self, node: NodeId, address: &str) -> Result<(), Denial> {
+        let directory = self.registry.read().await?;
+        change::relocate(&directory, node, address)?;
+        let record = directory.nodes.get(&node).filter(|record| record.address != address);
+        if let Some(incarnation) = record.and_then(|record| record.incarnation) {
+            self.check_address(incarnation, address).await?;
+        }
+        let decide = |directory: &_| change::relocate(directory, node, address);
         Ok(self.registry.change(decide).await?)
     }
 
@@ -147,7 +170,7 @@ impl Membership {
     }
 
     /// What the nodes tell now, with the latest registry.
-    async fn world(&self) -> Result<World, Denial> {
+    pub(crate) async fn world(&self) -> Result<World, Denial> {
         self.followed.offer(self.registry.read().await?);
         Ok(self.controller.look().await)
     }
@@ -191,7 +214,7 @@ fn info(world: &World, record: &Record) -> NodeInfo {
 
 /// Why something about the nodes is not done.
 #[derive(Debug, thiserror::Error)]
-enum Denial {
+pub(crate) enum Denial {
     #[error(transparent)]
     Registry(#[from] RegistryError),
     #[error(transparent)]

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use onefold_admin::S3Key;
+use onefold_etcd::Options as EtcdOptions;
 use onefold_files::{FilesConfig, FilesNode, Namespace, StoreError};
 use onefold_kv::{
     AutoCompaction, Feed, Keyspaces, KvOptions, KvStore, LEASE_CHECKPOINT_INTERVAL_DEFAULT,
@@ -38,6 +39,7 @@ use crate::keyspaces::hosting::{self, Hosting, Seed};
 use crate::keyspaces::{self, CatalogStore, FollowedCatalog, ShownPorts};
 use crate::members::{ClientAddress, Members};
 use crate::membership::Membership;
+use crate::operations::Operations;
 use crate::placement::election_rank;
 use crate::registry::{self, Directory, Followed, Registry};
 use crate::roster::{Roster, Verdict};
@@ -74,6 +76,8 @@ pub struct NodeConfig {
     pub etcd_listen: String,
     /// What was chosen for the key-value store.
     pub kv: KvOptions,
+    /// What was chosen for etcd clients.
+    pub etcd: EtcdOptions,
     /// Where S3 clients connect.
     pub s3_listen: String,
     /// Where health and metrics are served.
@@ -320,6 +324,7 @@ struct Node {
     keys: S3Keys,
     roster: Arc<Roster>,
     membership: Membership,
+    operations: Arc<Operations>,
     /// Where calls find the keyspaces.
     routes: Keyspaces,
     service: keyspaces::Service,
@@ -414,9 +419,14 @@ impl Node {
             files: Arc::new(files.files()),
             keys: keys.clone(),
         });
-        let members =
-            Members::new(cluster, followed.clone(), id, group(GroupId::KV), Arc::clone(&table));
-        let members = Arc::new(members);
+        let members = Arc::new(Members::new(
+            cluster,
+            followed.clone(),
+            id,
+            group(GroupId::KV),
+            kv.clone(),
+            Arc::clone(&admin),
+        ));
         let data_dir = config.data_dir.clone();
         let folder = Arc::new(Mutex::new(folder));
         let controller = Controller {
@@ -437,6 +447,18 @@ impl Node {
             store: controller.catalog_store.clone(),
             members: Arc::clone(&members),
         };
+        let membership = Membership {
+            registry: controller.registry.clone(),
+            followed: followed.clone(),
+            peers: peers.clone(),
+            introduction: introduction.clone(),
+            controller,
+        };
+        let operations = Arc::new(Operations {
+            membership: membership.clone(),
+            group: group(GroupId::KV),
+            system: Arc::new(system.clone()),
+        });
         let hosting = Hosting {
             cluster,
             node: id,
@@ -446,20 +468,14 @@ impl Node {
             catalog,
             followed: followed.clone(),
             members: Arc::clone(&members),
+            operations: Arc::clone(&operations),
             keyspaces: routes.clone(),
             replicas,
             options: config.kv,
-            gateway: gateway_options(&config.data_dir),
+            gateway: gateway_options(&config.data_dir, &config.etcd),
             client_host: host_of(&config.etcd_listen),
             port_offset: config.keyspace_port_offset,
             shown: ports,
-        };
-        let membership = Membership {
-            registry: controller.registry.clone(),
-            followed: followed.clone(),
-            peers: peers.clone(),
-            introduction: introduction.clone(),
-            controller,
         };
         let advertise = config.advertise.clone();
         let roster = Arc::new(Roster {
@@ -486,6 +502,7 @@ impl Node {
             keys,
             roster,
             membership,
+            operations,
             routes,
             service,
             hosting: Mutex::new(Some(hosting)),
@@ -512,11 +529,13 @@ impl Node {
         stop: &CancellationToken,
     ) {
         let Listeners { etcd, s3, http } = listeners;
+        let operations = Arc::clone(&self.operations);
         let (kv, members, token) =
             (Arc::new(self.kv.clone()), Arc::clone(&self.members), stop.clone());
-        let options = gateway_options(&self.data_dir);
+        let options = gateway_options(&self.data_dir, &config.etcd);
         parts.spawn(async move {
-            let outcome = onefold_etcd::serve_with(etcd, kv, members, options, token).await;
+            let serving = onefold_etcd::serve_with(etcd, kv, members, operations, options, token);
+            let outcome = serving.await;
             ("the etcd port", reason(outcome))
         });
         let (files, keys, token) =
@@ -669,8 +688,8 @@ fn reason<E: std::fmt::Display>(outcome: Result<(), E>) -> String {
 }
 
 /// How the etcd API is served.
-fn gateway_options(data_dir: &Path) -> onefold_etcd::Options {
-    onefold_etcd::Options { scratch_dir: data_dir.to_owned(), ..onefold_etcd::Options::default() }
+fn gateway_options(data_dir: &Path, chosen: &EtcdOptions) -> EtcdOptions {
+    EtcdOptions { scratch_dir: data_dir.to_owned(), ..chosen.clone() }
 }
 
 /// The host of an address.

@@ -37,7 +37,7 @@ const BALANCE_STEPS_MAX: usize = 8;
 
 /// Entries that a node may be behind and still count as caught up. A transfer stops proposals until
 /// the new leader has them all.
-const CAUGHT_UP_ENTRIES: u64 = 1_000;
+pub(crate) const CAUGHT_UP_ENTRIES: u64 = 1_000;
 
 /// What is known at one moment.
 #[derive(Clone, Debug, Default)]
@@ -283,6 +283,7 @@ fn promotions(world: &World, view: &GroupView) -> BTreeSet<NodeId> {
     let mut candidates: Vec<NodeId> = world
         .directory
         .having(|state| matches!(state, NodeState::Joining | NodeState::Active))
+        .filter(|record| !record.is_learner)
         .map(|record| record.id)
         .filter(|node| world.up.contains(node) && is_wanted(world, view.group, *node))
         .filter(|node| !members.voters.contains(node) && !members.joining.contains(node))

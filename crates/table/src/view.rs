@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use onefold_types::DurationCounts;
 
 use crate::{Batch, KeyRange, Order, TableError};
 
@@ -53,4 +54,9 @@ pub trait Table: View {
 
     /// Bytes that the table occupies, on disk where it has one.
     fn size_bytes(&self) -> u64;
+
+    /// How long each write took; nothing where there is no disk.
+    fn write_durations(&self) -> DurationCounts {
+        DurationCounts::default()
+    }
 }

@@ -4,9 +4,11 @@
 //! passed where an index is meant. Nothing in here does I/O, and nothing depends on another crate of
 //! the workspace.
 
+mod durations;
 mod identifiers;
 pub mod limits;
 
+pub use durations::{BUCKET_BOUNDS_SECONDS, DurationCounts, DurationHistogram};
 pub use identifiers::{
     ChunkId, ChunkVersion, ClusterId, GroupId, LogIndex, NodeId, Revision, SessionId, Term,
     Timestamp,

@@ -19,6 +19,7 @@ use onefold_mapreduce::limits::SPLIT_BYTES_MAX;
 use onefold_mapreduce::{JobId, JobSpec, JobStatus, Phase, Program};
 use onefold_types::{GroupId, NodeId};
 
+use crate::etcd_options::EtcdArgs;
 use crate::local::{ClusterOptions, LocalCluster, free_base_port};
 use crate::output::{Progress, Unit, bytes};
 use crate::transfer::{self, Pair};
@@ -74,6 +75,7 @@ pub async fn run(arguments: DemoArgs) -> anyhow::Result<ExitCode> {
         nodes: Some(NODES),
         folder: data.path().to_owned(),
         base_port,
+        etcd: EtcdArgs::default(),
         routes: BTreeMap::new(),
     };
     let mut cluster = tokio::select! {

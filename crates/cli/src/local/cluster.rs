@@ -21,6 +21,7 @@ use super::layout::{
     write_state,
 };
 use super::process::{NodeProcess, last_line};
+use crate::etcd_options::EtcdArgs;
 
 /// How long nodes may take to be ready, recovery of their data included.
 const READY_PATIENCE: Duration = Duration::from_secs(120);
@@ -38,6 +39,8 @@ pub struct ClusterOptions {
     pub nodes: Option<usize>,
     pub folder: PathBuf,
     pub base_port: Option<u16>,
+    /// What its etcd clients may do.
+    pub etcd: EtcdArgs,
     /// Where each node, by its number, dials instead of others' addresses.
     pub routes: BTreeMap<u64, Vec<Route>>,
 }
@@ -53,6 +56,7 @@ struct Slot {
 pub struct LocalCluster {
     folder: PathBuf,
     base_port: Option<u16>,
+    etcd: EtcdArgs,
     /// The peer addresses of the nodes that it was started with.
     join: String,
     routes: BTreeMap<u64, Vec<Route>>,
@@ -85,9 +89,9 @@ impl LocalCluster {
         check_ports(&entries, options.base_port).await?;
         let join = entries.iter().map(|entry| entry.peer.as_str()).collect::<Vec<_>>().join(",");
         let slots = entries.into_iter().map(|entry| Slot { entry, process: None, wanted: true });
-        let ClusterOptions { base_port, routes, .. } = options;
+        let ClusterOptions { base_port, etcd, routes, .. } = options;
         let slots = slots.collect();
-        let mut cluster = Self { folder, base_port, join, routes, slots, _lock: lock };
+        let mut cluster = Self { folder, base_port, etcd, join, routes, slots, _lock: lock };
         match cluster.bring_up(existed).await {
             Ok(()) => Ok(cluster),
             Err(error) => {
@@ -135,7 +139,7 @@ impl LocalCluster {
     fn spawn(&mut self, position: usize) -> anyhow::Result<()> {
         let slot = &mut self.slots[position];
         let routes = self.routes.get(&slot.entry.id).map_or(&[][..], Vec::as_slice);
-        let process = NodeProcess::spawn(&slot.entry, &self.join, routes)?;
+        let process = NodeProcess::spawn(&slot.entry, &self.join, routes, &self.etcd)?;
         slot.entry.pid = process.pid();
         slot.process = Some(process);
         slot.wanted = true;

@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, ChildStdin, Command};
 
 use super::layout::{NodeEntry, Route};
+use crate::etcd_options::EtcdArgs;
 
 /// How long a node may take to stop by itself before it is killed.
 const STOP_PATIENCE: Duration = Duration::from_secs(15);
@@ -24,7 +25,12 @@ pub struct NodeProcess {
 
 impl NodeProcess {
     /// Starts the node. It writes its messages to its log file.
-    pub fn spawn(entry: &NodeEntry, join: &str, routes: &[Route]) -> anyhow::Result<Self> {
+    pub fn spawn(
+        entry: &NodeEntry,
+        join: &str,
+        routes: &[Route],
+        etcd: &EtcdArgs,
+    ) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("cannot find this program's own file")?;
         let log_path = entry.log_path();
         let log = OpenOptions::new()
@@ -42,6 +48,7 @@ impl NodeProcess {
             .args(["--etcd-listen", &entry.etcd])
             .args(["--s3-listen", &entry.s3, "--http-listen", &entry.http])
             .args(["--keyspace-port-offset", &entry.keyspace_port_offset().to_string()])
+            .args(etcd.arguments())
             .args(["--no-initial-s3-key", "--stop-with-stdin"])
             .args(routes)
             .env_remove("ONEFOLD_CONFIG")

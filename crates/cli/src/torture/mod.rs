@@ -29,6 +29,7 @@ use onefold_types::NodeId;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Mutex;
 
+use crate::etcd_options::EtcdArgs;
 use crate::local::{ClusterOptions, LocalCluster, NODES_DEFAULT, NODES_MAX, Ports, free_base_port};
 use crate::output::Format;
 use faults::Target;
@@ -129,6 +130,7 @@ async fn torture(arguments: &TortureArgs, folder: &Path) -> anyhow::Result<Repor
         nodes: Some(nodes),
         folder: folder.to_owned(),
         base_port: Some(base_port),
+        etcd: EtcdArgs::default(),
         routes: network.routes(),
     };
     eprintln!("seed {seed}: starting {nodes} nodes in {}", folder.display());

@@ -23,6 +23,8 @@ fn wrong_usage_ends_with_code_2() {
         &["dev", "--legs", "4"],
         &["dev", "--nodes", "many"],
         &["start"],
+        &["start", "--data-dir", "d", "--etcd-max-txn-ops", "9000"],
+        &["dev", "--etcd-max-request-bytes", "0"],
         &["--output", "xml", "status"],
         &["kv", "lease", "revoke", "not-hex"],
     ] {

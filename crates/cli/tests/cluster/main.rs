@@ -14,4 +14,5 @@ mod keyspaces;
 mod local_cluster;
 mod membership;
 mod moving;
+mod surface;
 mod torture;

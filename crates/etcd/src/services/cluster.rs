@@ -2,7 +2,8 @@
 
 use tonic::{Request, Response, Status, async_trait};
 
-use crate::errors::unimplemented;
+use crate::ControlError;
+use crate::errors::control;
 use crate::gateway::Gateway;
 use crate::proto::etcdserverpb::cluster_server::Cluster;
 use crate::proto::etcdserverpb::{
@@ -11,57 +12,117 @@ use crate::proto::etcdserverpb::{
     MemberUpdateRequest, MemberUpdateResponse,
 };
 
-const FIXED_MEMBERS: &str = "the members are those that the cluster was formed of";
-
 #[async_trait]
 impl Cluster for Gateway {
     async fn member_list(
         &self,
         request: Request<MemberListRequest>,
     ) -> Result<Response<MemberListResponse>, Status> {
-        let _call = self.admit(request).await?;
-        let members = self.cluster.members().into_iter().map(|member| Member {
-            id: member.id,
-            name: member.name,
-            peer_ur_ls: member.peer_urls,
-            client_ur_ls: member.client_urls,
-            is_learner: member.is_learner,
-        });
-        Ok(Response::new(MemberListResponse {
-            header: self.cluster_header(),
-            members: members.collect(),
-        }))
+        let call = self.admit(request).await?;
+        if call.request.linearizable {
+            self.control.refresh().await.map_err(control)?;
+        }
+        let header = self.cluster_header();
+        Ok(Response::new(MemberListResponse { header, members: self.members() }))
     }
 
     async fn member_add(
         &self,
         request: Request<MemberAddRequest>,
     ) -> Result<Response<MemberAddResponse>, Status> {
-        self.admit(request).await?.root().await?;
-        Err(unimplemented("MemberAdd", FIXED_MEMBERS))
+        let call = self.admit(request).await?;
+        call.root().await?;
+        let address = address(&call.request.peer_ur_ls).map_err(control)?;
+        let id =
+            self.control.add_member(address, call.request.is_learner).await.map_err(control)?;
+        let members = self.members();
+        let member = members.iter().find(|member| member.id == id).cloned();
+        let header = self.cluster_header();
+        Ok(Response::new(MemberAddResponse { header, member, members }))
     }
 
     async fn member_remove(
         &self,
         request: Request<MemberRemoveRequest>,
     ) -> Result<Response<MemberRemoveResponse>, Status> {
-        self.admit(request).await?.root().await?;
-        Err(unimplemented("MemberRemove", FIXED_MEMBERS))
+        let call = self.admit(request).await?;
+        call.root().await?;
+        self.control.remove_member(call.request.id).await.map_err(control)?;
+        let header = self.cluster_header();
+        Ok(Response::new(MemberRemoveResponse { header, members: self.members() }))
     }
 
     async fn member_update(
         &self,
         request: Request<MemberUpdateRequest>,
     ) -> Result<Response<MemberUpdateResponse>, Status> {
-        self.admit(request).await?.root().await?;
-        Err(unimplemented("MemberUpdate", "a node tells its own addresses when it starts"))
+        let call = self.admit(request).await?;
+        call.root().await?;
+        let address = address(&call.request.peer_ur_ls).map_err(control)?;
+        self.control.move_member(call.request.id, address).await.map_err(control)?;
+        let header = self.cluster_header();
+        Ok(Response::new(MemberUpdateResponse { header, members: self.members() }))
     }
 
     async fn member_promote(
         &self,
         request: Request<MemberPromoteRequest>,
     ) -> Result<Response<MemberPromoteResponse>, Status> {
-        self.admit(request).await?.root().await?;
-        Err(unimplemented("MemberPromote", FIXED_MEMBERS))
+        let call = self.admit(request).await?;
+        call.root().await?;
+        self.control.promote_member(call.request.id).await.map_err(control)?;
+        let header = self.cluster_header();
+        Ok(Response::new(MemberPromoteResponse { header, members: self.members() }))
+    }
+}
+
+impl Gateway {
+    fn members(&self) -> Vec<Member> {
+        let member = |member: crate::Member| Member {
+            id: member.id,
+            name: member.name,
+            peer_ur_ls: member.peer_urls,
+            client_ur_ls: member.client_urls,
+            is_learner: member.is_learner,
+        };
+        self.cluster.members().into_iter().map(member).collect()
+    }
+}
+
+/// The address in a member's URLs. A member has one, and it is reached without TLS.
+fn address(urls: &[String]) -> Result<String, ControlError> {
+    let [url] = urls else { return Err(ControlError::BadAddress) };
+    let address = url.strip_prefix("http://").ok_or(ControlError::BadAddress)?;
+    let (host, port) = address.rsplit_once(':').ok_or(ControlError::BadAddress)?;
+    let is_plain = !host.is_empty() && !host.contains(['/', '@', '?', '#', ' ']);
+    match port.parse::<u16>() {
+        Ok(1..) if is_plain => Ok(address.to_owned()),
+        _ => Err(ControlError::BadAddress),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_has_one_plain_url_with_a_port() {
+        let read =
+            |urls: &[&str]| address(&urls.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert_eq!(read(&["http://10.0.0.1:2380"]).as_deref(), Ok("10.0.0.1:2380"));
+        assert_eq!(read(&["http://[::1]:2380"]).as_deref(), Ok("[::1]:2380"));
+        for bad in [
+            &[][..],
+            &["http://a:1", "http://b:1"],
+            &["https://a:1"],
+            &["a:1"],
+            &["http://a"],
+            &["http://:1"],
+            &["http://a:0"],
+            &["http://a:1/path"],
+            &["http://a:99999"],
+        ] {
+            assert_eq!(read(bad), Err(ControlError::BadAddress), "{bad:?}");
+        }
     }
 }

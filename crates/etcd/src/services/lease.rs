@@ -115,7 +115,7 @@ async fn keep_alive(
 }
 
 /// The last word of a stream that the shutdown ended; none where the client ended it.
-fn farewell<T: Send + 'static>(
+pub(super) fn farewell<T: Send + 'static>(
     shutdown: CancellationToken,
 ) -> BoxStream<'static, Result<T, Status>> {
     stream::once(async move { shutdown.is_cancelled() })

@@ -1,30 +1,29 @@
 //! Status, alarms and the store's upkeep.
 
 use futures::stream::BoxStream;
-use onefold_kv::{AuthQuery, Kv};
+use onefold_kv::{AuthQuery, HashScope, Kv};
 use tonic::{Request, Response, Status, async_trait};
 use tracing::debug;
 
 use super::snapshot;
-use crate::convert::number;
-use crate::errors::{self, unimplemented};
+use crate::convert::{number, revision};
+use crate::errors::{self, control, status};
 use crate::gateway::{Gateway, identified, present, require};
 use crate::proto::etcdserverpb::alarm_request::AlarmAction;
+use crate::proto::etcdserverpb::downgrade_request::DowngradeAction;
 use crate::proto::etcdserverpb::maintenance_server::Maintenance;
 use crate::proto::etcdserverpb::{
-    AlarmRequest, AlarmResponse, DefragmentRequest, DefragmentResponse, DowngradeRequest,
-    DowngradeResponse, HashKvRequest, HashKvResponse, HashRequest, HashResponse, MoveLeaderRequest,
-    MoveLeaderResponse, ResponseHeader, SnapshotRequest, SnapshotResponse, StatusRequest,
-    StatusResponse,
+    AlarmMember, AlarmRequest, AlarmResponse, AlarmType, DefragmentRequest, DefragmentResponse,
+    DowngradeInfo, DowngradeRequest, DowngradeResponse, HashKvRequest, HashKvResponse, HashRequest,
+    HashResponse, MoveLeaderRequest, MoveLeaderResponse, ResponseHeader, SnapshotRequest,
+    SnapshotResponse, StatusRequest, StatusResponse,
 };
-
-/// The etcd version whose API this is. Clients choose by it what to use: since 3.5.13, for example,
-/// Kubernetes trusts the progress of watches.
-const ETCD_VERSION: &str = "3.5.21";
+use crate::{AlarmKind, ControlError, version};
 
 #[async_trait]
 impl Maintenance for Gateway {
-    /// Nothing raises an alarm: there is none to tell, none to clear, and asking is harmless.
+    /// An alarm says how things are, and ends when they are better: raising or clearing one by hand
+    /// changes nothing, and answers with those that there are.
     async fn alarm(
         &self,
         request: Request<AlarmRequest>,
@@ -34,8 +33,22 @@ impl Maintenance for Gateway {
             AlarmAction::Get => call.user().await?,
             _ => call.root().await?,
         }
+        let request = &call.request;
+        let alarms = self.cluster.alarms().into_iter().map(|alarm| AlarmMember {
+            member_id: alarm.member,
+            alarm: match alarm.kind {
+                AlarmKind::NoSpace => AlarmType::Nospace.into(),
+                AlarmKind::Corrupt => AlarmType::Corrupt.into(),
+            },
+        });
+        let is_meant = |alarm: &AlarmMember| {
+            request.action == i32::from(AlarmAction::Get)
+                || (request.alarm == i32::from(AlarmType::None) || request.alarm == alarm.alarm)
+                    && (request.member_id == 0 || request.member_id == alarm.member_id)
+        };
+        let alarms = alarms.filter(is_meant).collect();
         let (header, _) = self.status_header(&*call.kv).await;
-        Ok(Response::new(AlarmResponse { header, alarms: Vec::new() }))
+        Ok(Response::new(AlarmResponse { header, alarms }))
     }
 
     /// Answers whatever state this node is in, as its last resort for a diagnosis.
@@ -46,29 +59,41 @@ impl Maintenance for Gateway {
         let kv = self.store(request.metadata(), request.extensions()).await?;
         let kv = identified(kv, request.metadata()).await.map_err(errors::status)?;
         require(&*kv, AuthQuery::IsUser).await?;
-        let status = self.cluster.status();
+        let replica = self.cluster.status();
         let leader = self.cluster.leader();
         let (header, mut errors) = self.status_header(&*kv).await;
         if leader.is_none() {
             errors.push(errors::no_leader().message().to_owned());
         }
+        let alarms = self.cluster.alarms();
+        let alarm = |alarm: &crate::Alarm| {
+            format!("memberID:{} alarm:{} ", alarm.member, alarm.kind.name())
+        };
+        errors.extend(alarms.iter().map(alarm));
+        // Without a majority it is not known, which is said already.
+        let downgrade = match leader {
+            Some(_) => self.control.downgrade().await.unwrap_or_default(),
+            None => None,
+        };
         let member = self.cluster.member_id();
         let is_learner = self.cluster.members().iter().any(|m| m.id == member && m.is_learner);
         Ok(Response::new(StatusResponse {
             header,
-            version: ETCD_VERSION.to_owned(),
-            db_size: number(status.db_size),
+            version: version::SERVER.to_owned(),
+            db_size: number(replica.db_size),
             leader: leader.unwrap_or(0),
-            raft_index: status.raft_index,
-            raft_term: status.raft_term,
-            raft_applied_index: status.applied,
+            raft_index: replica.raft_index,
+            raft_term: replica.raft_term,
+            raft_applied_index: replica.applied,
             errors,
-            // Space that is given up is reused by the table's own merges: all of it is in use.
-            db_size_in_use: number(status.db_size),
+            db_size_in_use: number(replica.db_size_in_use),
             is_learner,
-            storage_version: String::new(),
-            db_size_quota: 0,
-            downgrade_info: None,
+            storage_version: version::CLUSTER.to_owned(),
+            db_size_quota: number(replica.db_size_quota),
+            downgrade_info: Some(DowngradeInfo {
+                enabled: downgrade.is_some(),
+                target_version: downgrade.unwrap_or_default(),
+            }),
         }))
     }
 
@@ -83,16 +108,26 @@ impl Maintenance for Gateway {
     }
 
     async fn hash(&self, request: Request<HashRequest>) -> Result<Response<HashResponse>, Status> {
-        self.admit(request).await?.root().await?;
-        Err(unimplemented("Hash", "it hashes etcd's own file format, which is not used here"))
+        let call = self.admit(request).await?;
+        call.root().await?;
+        let hashed = call.kv.hash(HashScope::Everything).await.map_err(status)?;
+        Ok(Response::new(HashResponse { header: self.header(hashed.header), hash: hashed.hash }))
     }
 
     async fn hash_kv(
         &self,
         request: Request<HashKvRequest>,
     ) -> Result<Response<HashKvResponse>, Status> {
-        self.admit(request).await?.root().await?;
-        Err(unimplemented("HashKV", "compare members by reading the same revision from each"))
+        let call = self.admit(request).await?;
+        call.root().await?;
+        let scope = HashScope::History(revision(call.request.revision));
+        let hashed = call.kv.hash(scope).await.map_err(status)?;
+        Ok(Response::new(HashKvResponse {
+            header: self.header(hashed.header),
+            hash: hashed.hash,
+            compact_revision: number(hashed.compacted.get()),
+            hash_revision: number(hashed.revision.get()),
+        }))
     }
 
     type SnapshotStream = BoxStream<'static, Result<SnapshotResponse, Status>>;
@@ -106,24 +141,60 @@ impl Maintenance for Gateway {
         Ok(Response::new(snapshot::stream(self, &*call.kv).await?))
     }
 
+    /// Only the leader is asked; clients find it by [`status`](Self::status).
     async fn move_leader(
         &self,
         request: Request<MoveLeaderRequest>,
     ) -> Result<Response<MoveLeaderResponse>, Status> {
-        self.admit(request).await?.root().await?;
-        Err(unimplemented("MoveLeader", "stop the leader's node and another one takes over"))
+        let call = self.admit(request).await?;
+        call.root().await?;
+        if self.cluster.leader() != Some(self.cluster.member_id()) {
+            return Err(control(ControlError::NotLeader));
+        }
+        self.control.move_leader(call.request.target_id).await.map_err(control)?;
+        Ok(Response::new(MoveLeaderResponse { header: self.cluster_header() }))
     }
 
+    /// Notes the wish of operators and tells it to them; nothing is stored differently for it.
     async fn downgrade(
         &self,
         request: Request<DowngradeRequest>,
     ) -> Result<Response<DowngradeResponse>, Status> {
-        self.admit(request).await?.root().await?;
-        Err(unimplemented("Downgrade", "its storage is not etcd's and has no older versions"))
+        let call = self.admit(request).await?;
+        call.root().await?;
+        let request = &call.request;
+        match DowngradeAction::try_from(request.action) {
+            Ok(DowngradeAction::Validate) => {
+                version::check_downgrade(&request.version)?;
+                self.without_downgrade().await?;
+            }
+            Ok(DowngradeAction::Enable) => {
+                let target = version::check_downgrade(&request.version)?;
+                self.without_downgrade().await?;
+                self.control.set_downgrade(Some(target)).await.map_err(control)?;
+            }
+            Ok(DowngradeAction::Cancel) => {
+                if self.control.downgrade().await.map_err(control)?.is_none() {
+                    return Err(errors::no_inflight_downgrade());
+                }
+                self.control.set_downgrade(None).await.map_err(control)?;
+            }
+            Err(_) => return Err(Status::invalid_argument("unknown downgrade action")),
+        }
+        let version = version::CLUSTER.to_owned();
+        Ok(Response::new(DowngradeResponse { header: self.cluster_header(), version }))
     }
 }
 
 impl Gateway {
+    /// Refuses when there is a downgrade already.
+    async fn without_downgrade(&self) -> Result<(), Status> {
+        match self.control.downgrade().await.map_err(control)? {
+            Some(_) => Err(errors::downgrade_in_process()),
+            None => Ok(()),
+        }
+    }
+
     /// A header even when the store does not answer, and then what is wrong.
     async fn status_header(&self, kv: &dyn Kv) -> (Option<ResponseHeader>, Vec<String>) {
         match present(kv).await {

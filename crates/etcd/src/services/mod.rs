@@ -8,4 +8,5 @@ mod health;
 mod kv;
 mod lease;
 mod maintenance;
+mod range_stream;
 mod snapshot;

@@ -39,8 +39,12 @@ impl Watch for Gateway {
     ) -> Result<Response<Self::WatchStream>, Status> {
         let stream = self.admit_stream(request).await?;
         let (answers, queue) = mpsc::channel(ANSWERS_QUEUED_MAX);
+        let counted = self.metrics.watch_streams.count();
         let session = Session::new(self.clone(), stream.kv, answers, stream.requires_leader);
-        tokio::spawn(session.run(stream.requests));
+        tokio::spawn(async move {
+            let _counted = counted;
+            session.run(stream.requests).await;
+        });
         Ok(Response::new(ReceiverStream::new(queue)))
     }
 }

@@ -5,11 +5,13 @@ use base64::engine::general_purpose::STANDARD;
 use onefold_etcd::proto::authpb::permission::Type;
 use onefold_etcd::proto::authpb::{Permission, UserAddOptions};
 use onefold_etcd::proto::etcdserverpb::alarm_request::AlarmAction;
+use onefold_etcd::proto::etcdserverpb::downgrade_request::DowngradeAction;
 use onefold_etcd::proto::etcdserverpb::request_op::Request::{RequestPut, RequestRange};
 use onefold_etcd::proto::etcdserverpb::*;
 use tonic::{Code, Request, Status};
 
 use crate::fixture::{Node, assert_error, bytes, keys, letters, put, revision};
+use crate::http::{get, send};
 use crate::watching::Watching;
 
 const DENIED: &str = "etcdserver: permission denied";
@@ -380,4 +382,107 @@ async fn the_cluster_is_roots() {
     let add = cluster.member_add(guarded.alice(MemberAddRequest::default())).await;
     assert_error(add, Code::PermissionDenied, DENIED);
     cluster.member_list(MemberListRequest::default()).await.expect("everybody may");
+}
+
+/// Asks without a token, as alice, and as root, who alone is let in.
+macro_rules! assert_roots {
+    ($guarded:ident, $client:ident . $call:ident, $message:expr) => {{
+        let name = stringify!($call);
+        let mut client = $guarded.node.$client();
+        assert_error(client.$call($message).await, Code::InvalidArgument, NOBODY);
+        let denied = client.$call($guarded.alice($message)).await;
+        assert_error(denied, Code::PermissionDenied, DENIED);
+        assert!($guarded.node.control.asked().is_empty(), "{name} was done for nobody");
+        client.$call($guarded.root($message)).await.expect(name);
+        $guarded.node.control.asked()
+    }};
+}
+
+#[tokio::test]
+async fn members_leaders_and_hashes_are_roots() {
+    let guarded = Guarded::start().await;
+    let peer_ur_ls = || vec!["http://10.0.0.9:7000".to_owned()];
+    let add = || MemberAddRequest { peer_ur_ls: peer_ur_ls(), is_learner: true };
+    let asked = assert_roots!(guarded, cluster.member_add, add());
+    assert_eq!(asked, ["add 10.0.0.9:7000 true"]);
+    let remove = MemberRemoveRequest { id: 2 };
+    assert_eq!(assert_roots!(guarded, cluster.member_remove, remove), ["remove 2"]);
+    let update = || MemberUpdateRequest { id: 2, peer_ur_ls: peer_ur_ls() };
+    let asked = assert_roots!(guarded, cluster.member_update, update());
+    assert_eq!(asked, ["move 2 10.0.0.9:7000"]);
+    let promote = MemberPromoteRequest { id: 2 };
+    assert_eq!(assert_roots!(guarded, cluster.member_promote, promote), ["promote 2"]);
+    let lead = MoveLeaderRequest { target_id: 2 };
+    assert_eq!(assert_roots!(guarded, maintenance.move_leader, lead), ["lead 2"]);
+    let version = || "3.4.0".to_owned();
+    let downgrade =
+        || DowngradeRequest { action: DowngradeAction::Enable.into(), version: version() };
+    assert_roots!(guarded, maintenance.downgrade, downgrade());
+    assert_roots!(guarded, maintenance.hash, HashRequest {});
+    assert_roots!(guarded, maintenance.hash_kv, HashKvRequest { revision: 0 });
+}
+
+#[tokio::test]
+async fn json_is_for_those_who_may() {
+    let guarded = Guarded::start().await;
+    let ask = async |path: &str, token: &str, body: &str| {
+        let head = match token {
+            "" => String::new(),
+            token => format!("Authorization: {token}\r\n"),
+        };
+        let answer = send(guarded.node.address, "POST", path, &head, body).await;
+        (answer.status, answer.json()["message"].as_str().unwrap_or_default().to_owned())
+    };
+    for (path, body) in [
+        ("/v3/cluster/member/add", r#"{"peerURLs":["http://10.0.0.9:7000"]}"#),
+        ("/v3/cluster/member/remove", r#"{"ID":"2"}"#),
+        ("/v3/cluster/member/update", r#"{"ID":"2","peerURLs":["http://10.0.0.9:7000"]}"#),
+        ("/v3/cluster/member/promote", r#"{"ID":"2"}"#),
+        ("/v3/maintenance/transfer-leadership", r#"{"targetID":"2"}"#),
+        ("/v3/maintenance/downgrade", r#"{"action":"ENABLE","version":"3.4.0"}"#),
+        ("/v3/maintenance/hash", "{}"),
+        ("/v3/maintenance/hashkv", "{}"),
+        ("/v3/kv/range", r#"{"key":"YQ=="}"#),
+    ] {
+        let nobody = ask(path, "", body).await;
+        assert_eq!(nobody, (400, NOBODY.to_owned()), "{path}");
+        let alice = ask(path, &guarded.alice, body).await;
+        assert_eq!(alice, (403, DENIED.to_owned()), "{path}");
+        assert!(guarded.node.control.asked().is_empty(), "{path} was done for nobody");
+        let root = ask(path, &guarded.root, body).await;
+        assert_eq!(root, (200, String::new()), "{path}");
+        guarded.node.control.asked();
+    }
+    let stranger = ask("/v3/maintenance/hashkv", "nonsense", "{}").await;
+    assert_eq!(stranger, (401, INVALID.to_owned()));
+}
+
+#[tokio::test]
+async fn a_streamed_range_is_for_those_who_may() {
+    let guarded = Guarded::start().await;
+    let read = async |request: Request<RangeRequest>| {
+        let mut stream = guarded.node.kv().range_stream(request).await?.into_inner();
+        let mut kvs = Vec::new();
+        while let Some(part) = stream.message().await? {
+            kvs.extend(part.range_response.expect("every part has one").kvs);
+        }
+        Ok::<_, Status>(kvs)
+    };
+    let permitted = read(guarded.alice(range("b", "d"))).await.expect("she may");
+    assert_eq!(keys(&permitted), ["b", "c"]);
+    for request in [letters(), RangeRequest { serializable: true, ..letters() }] {
+        let denied = read(guarded.alice(request.clone())).await;
+        assert_error(denied, Code::PermissionDenied, DENIED);
+        assert_error(read(Request::new(request)).await, Code::InvalidArgument, NOBODY);
+    }
+    let counted = RangeRequest { count_only: true, ..letters() };
+    assert_error(read(guarded.alice(counted)).await, Code::PermissionDenied, DENIED);
+}
+
+#[tokio::test]
+async fn the_nodes_health_is_nobodys_secret() {
+    let guarded = Guarded::start().await;
+    for path in ["/health", "/health?serializable=true", "/livez", "/readyz", "/version"] {
+        assert_eq!(get(&guarded.node, path).await.status, 200, "{path}");
+    }
 }

@@ -1,8 +1,10 @@
 //! Errors: etcd's codes and texts.
 
 use bytes::Bytes;
+use onefold_etcd::Options;
+use onefold_etcd::proto::etcdserverpb::request_op::Request as Operation;
 use onefold_etcd::proto::etcdserverpb::{
-    CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest,
+    CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
 };
 use onefold_kv::KvError;
 use tonic::{Code, Request};
@@ -117,5 +119,29 @@ async fn trouble_of_the_store_has_etcds_code_and_text() {
         assert_error(node.kv().put(put("a", "v")).await, code, text);
         let range = RangeRequest { key: bytes("a"), ..Default::default() };
         assert_error(node.kv().range(range).await, code, text);
+    }
+}
+
+#[tokio::test]
+async fn limits_are_what_the_node_was_told() {
+    let write = |bytes: usize| PutRequest { value: vec![1; bytes].into(), ..put("a", "") };
+    let txn = |operations: usize| TxnRequest {
+        success: (0..operations)
+            .map(|number| RequestOp {
+                request: Some(Operation::RequestPut(put(&format!("k{number}"), ""))),
+            })
+            .collect(),
+        ..TxnRequest::default()
+    };
+    for (request_bytes_max, txn_operations_max) in [(4 << 10, 3), (3 << 20, 500)] {
+        let options = Options { request_bytes_max, txn_operations_max, ..Options::default() };
+        let node = Node::start_with(options).await;
+        node.kv().put(write(request_bytes_max - 100)).await.expect("this is within the bound");
+        let refused = node.kv().put(write(request_bytes_max)).await;
+        assert_error(refused, Code::InvalidArgument, "etcdserver: request is too large");
+        node.kv().txn(txn(txn_operations_max)).await.expect("this is within the bound");
+        let refused = node.kv().txn(txn(txn_operations_max + 1)).await;
+        let text = "etcdserver: too many operations in txn request";
+        assert_error(refused, Code::InvalidArgument, text);
     }
 }

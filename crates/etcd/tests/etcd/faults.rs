@@ -42,6 +42,14 @@ impl Kv for Faulty {
         self.inner()?.range(request).await
     }
 
+    async fn range_part(&self, request: RangePartRequest) -> Result<RangePart, KvError> {
+        self.inner()?.range_part(request).await
+    }
+
+    async fn hash(&self, scope: HashScope) -> Result<HashResponse, KvError> {
+        self.inner()?.hash(scope).await
+    }
+
     async fn put(&self, request: PutRequest) -> Result<PutResponse, KvError> {
         let let_go = self.is_held.subscribe().wait_for(|is_held| !is_held).await.map(|_| ());
         let_go.expect("the sender lives as long as this");

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,13 +18,13 @@ use onefold_etcd::proto::health::health_client::HealthClient;
 use onefold_etcd::proto::mvccpb::KeyValue;
 use onefold_etcd::proto::v3electionpb::election_client::ElectionClient;
 use onefold_etcd::proto::v3lockpb::lock_client::LockClient;
-use onefold_etcd::{ClusterView, Member, Options, ServeError, StatusView, serve_with};
+use onefold_etcd::{Alarm, ClusterView, Member, Options, ServeError, StatusView, serve_with};
 use onefold_kv::{Feed, KvError, KvOptions, KvStore, LocalKv};
 use onefold_log::{Log, LogOptions};
 use onefold_replica::{Formation, GroupSpec, Host, HostConfig};
 use onefold_table::MemoryTable;
 use onefold_transport::{Identity, IdentityCell, Peers};
-use onefold_types::{ClusterId, GroupId, NodeId};
+use onefold_types::{ClusterId, DurationHistogram, GroupId, NodeId};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -32,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
+use crate::control::TestControl;
 use crate::faults::Faulty;
 
 pub(crate) const CLUSTER: u64 = 0xc1;
@@ -44,11 +45,16 @@ pub(crate) const LONG: Duration = Duration::from_secs(60);
 #[derive(Default)]
 pub(crate) struct TestView {
     has_no_leader: AtomicBool,
+    alarms: Mutex<Vec<Alarm>>,
 }
 
 impl TestView {
     pub(crate) fn set_leader(&self, has_leader: bool) {
         self.has_no_leader.store(!has_leader, Ordering::SeqCst);
+    }
+
+    pub(crate) fn set_alarms(&self, alarms: Vec<Alarm>) {
+        *self.alarms.lock().expect("no test panics with it") = alarms;
     }
 }
 
@@ -77,7 +83,31 @@ impl ClusterView for TestView {
     }
 
     fn status(&self) -> StatusView {
-        StatusView { db_size: 4096, raft_index: 12, raft_term: 3, applied: 11 }
+        let durations = DurationHistogram::default();
+        durations.add(Duration::from_millis(3));
+        StatusView {
+            db_size: 4096,
+            db_size_in_use: 2048,
+            db_size_quota: 1 << 30,
+            revision: 9,
+            compacted: 4,
+            raft_index: 12,
+            raft_term: 3,
+            applied: 11,
+            proposals_pending: 5,
+            proposals_failed: 6,
+            leader_changes: 7,
+            fsync_durations: durations.counts(),
+            commit_durations: durations.counts(),
+        }
+    }
+
+    fn alarms(&self) -> Vec<Alarm> {
+        self.alarms.lock().expect("no test panics with it").clone()
+    }
+
+    fn own_metrics(&self) -> String {
+        "onefold_node_uptime_seconds 1\n".to_owned()
     }
 }
 
@@ -85,6 +115,7 @@ impl ClusterView for TestView {
 pub(crate) struct Node {
     pub(crate) address: SocketAddr,
     pub(crate) view: Arc<TestView>,
+    pub(crate) control: Arc<TestControl>,
     channel: Channel,
     store: Arc<Faulty>,
     shutdown: CancellationToken,
@@ -106,10 +137,18 @@ impl Node {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("a bound listener has an address");
         let shutdown = CancellationToken::new();
-        let server = serve_with(listener, store.clone(), view.clone(), options, shutdown.clone());
+        let control = Arc::new(TestControl::default());
+        let server = serve_with(
+            listener,
+            store.clone(),
+            view.clone(),
+            control.clone(),
+            options,
+            shutdown.clone(),
+        );
         let server = tokio::spawn(server);
         let channel = connect(address).await;
-        Self { address, view, channel, store, shutdown, server, host, _folder: folder }
+        Self { address, view, control, channel, store, shutdown, server, host, _folder: folder }
     }
 
     /// Makes the store answer this to everything.

@@ -4,7 +4,7 @@ use onefold_types::Revision;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::limits::{KEY_BYTES_MAX, LEASE_TTL_SECONDS_MAX, REQUEST_BYTES_MAX, TXN_OPERATIONS_MAX};
+use crate::limits::{KEY_BYTES_MAX, LEASE_TTL_SECONDS_MAX, REQUEST_BYTES_LIMIT};
 use crate::{AuthError, LeaseId};
 
 /// Why a request is not done.
@@ -26,7 +26,7 @@ pub enum KvError {
     #[error("a lease was given although the old one is to be kept; give one or the other")]
     LeaseProvided,
     /// Too many operations in a transaction.
-    #[error("the transaction has more than {TXN_OPERATIONS_MAX} operations; split it")]
+    #[error("the transaction has more operations than are allowed; split it")]
     TooManyOperations,
     /// A transaction would write one key twice.
     #[error("the transaction writes one key more than once; write each key once")]
@@ -66,7 +66,7 @@ pub enum KvError {
         ttl_seconds: i64,
     },
     /// The request is too large.
-    #[error("the request has {bytes} bytes, more than the {REQUEST_BYTES_MAX} allowed; split it")]
+    #[error("the request has {bytes} bytes, more than the {REQUEST_BYTES_LIMIT} allowed; split it")]
     RequestTooLarge {
         /// Its size.
         bytes: usize,

@@ -2,16 +2,28 @@
 
 use std::time::Duration;
 
-/// Most bytes in a request (etcd's `--max-request-bytes`).
+use onefold_types::limits::COMMAND_BYTES_MAX;
+
+/// Most bytes in a request of an etcd client, unless its node is told otherwise (etcd's
+/// `--max-request-bytes`).
 pub const REQUEST_BYTES_MAX: usize = 1536 * 1024;
+
+/// Most bytes in a request at all: what a command in the log may have, less its envelope.
+pub const REQUEST_BYTES_LIMIT: usize = COMMAND_BYTES_MAX - (64 << 10);
 
 /// Most bytes in a key. The table's keys are shorter than a request, and a key of zero bytes takes
 /// twice its room in the history's order. (etcd's only bound is the request's size.)
 pub const KEY_BYTES_MAX: usize = 28 << 10;
 
-/// Most operations in one list of a transaction, and in all its nesting levels together (etcd's
-/// `--max-txn-ops`).
+/// Most operations in one list of a transaction, and in all its nesting levels together, unless the
+/// client's node is told otherwise (etcd's `--max-txn-ops`).
 pub const TXN_OPERATIONS_MAX: usize = 128;
+
+/// The most that a node may be told. Every replica counts on it.
+pub const TXN_OPERATIONS_LIMIT: usize = 8_192;
+
+/// Most levels of transactions within each other.
+pub const TXN_LEVELS_MAX: usize = 128;
 
 /// The shortest time to live that a lease gets, in seconds: long enough to survive an election.
 pub const LEASE_TTL_SECONDS_MIN: i64 = 2;

@@ -5,6 +5,7 @@
 
 mod auth;
 mod error;
+mod hash;
 mod import;
 mod lease;
 pub mod limits;
@@ -27,12 +28,13 @@ pub use auth::{
     PermissionKind, Proof, ROOT,
 };
 pub use error::KvError;
+pub use hash::{HashResponse, HashScope};
 pub use import::{ImportBegin, ImportId, ImportProgress, ImportRecord, ImportResponse, ImportStep};
 pub use lease::{
     LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveResponse, LeaseRevokeResponse,
     LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, LeasesResponse,
 };
-pub use range::{RangeRequest, RangeResponse, SortOrder, SortTarget};
+pub use range::{RangePart, RangePartRequest, RangeRequest, RangeResponse, SortOrder, SortTarget};
 pub use record::{Event, EventKind, Header, KeyValue, LeaseId};
 pub use span::KeySpan;
 pub use status::StatusResponse;
@@ -54,6 +56,10 @@ pub trait Kv: Send + Sync {
     /// Reads the keys of a span at one revision.
     async fn range(&self, request: RangeRequest) -> Result<RangeResponse, KvError>;
 
+    /// Reads keys of a span in their order, as many as fit, and says where to go on. Whoever reads a
+    /// long range so holds one part of it at a time, and so does the store.
+    async fn range_part(&self, request: RangePartRequest) -> Result<RangePart, KvError>;
+
     /// Writes one key.
     async fn put(&self, request: PutRequest) -> Result<PutResponse, KvError>;
 
@@ -71,6 +77,9 @@ pub trait Kv: Send + Sync {
 
     /// How the store stands, as the nearest replica knows it.
     async fn status(&self) -> Result<StatusResponse, KvError>;
+
+    /// Hashes what the replica that answers has stored.
+    async fn hash(&self, scope: HashScope) -> Result<HashResponse, KvError>;
 
     /// Creates a lease.
     async fn lease_grant(&self, request: LeaseGrantRequest) -> Result<LeaseGrantResponse, KvError>;

@@ -93,6 +93,43 @@ pub(crate) fn prefix_pair(prefix: Bytes) -> (Bytes, Bytes) {
     (prefix, end)
 }
 
+/// Reads a part of a span in the order of its keys.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RangePartRequest {
+    /// The first key; must not be empty.
+    pub key: Bytes,
+    /// See [`KeySpan::parse`].
+    pub range_end: Bytes,
+    /// Most records to answer; 0 for as many as fit.
+    pub limit: u64,
+    /// Bytes of keys and values after which no further record is added. One is always answered.
+    pub bytes_max: u64,
+    /// The revision to read at; 0 for the present one.
+    pub revision: Revision,
+    /// Answer from what the nearest replica has, without asking whether it is the latest.
+    pub serializable: bool,
+    /// Leave the values out.
+    pub keys_only: bool,
+}
+
+impl RangePartRequest {
+    /// The keys that are meant.
+    pub fn span(&self) -> KeySpan {
+        KeySpan::parse(&self.key, &self.range_end)
+    }
+}
+
+/// A part of a span.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RangePart {
+    /// Where the store stood.
+    pub header: Header,
+    /// The records.
+    pub kvs: Vec<KeyValue>,
+    /// The key at which the next part begins; none when this was the last one.
+    pub next: Option<Bytes>,
+}
+
 /// What was read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RangeResponse {

@@ -93,6 +93,17 @@ pub struct TxnRequest {
 }
 
 impl TxnRequest {
+    /// How many operations it needs to be allowed: the longest of its lists, and what the one of the
+    /// transactions within needs that needs most.
+    pub fn operations(&self) -> usize {
+        let lists = [self.compare.len(), self.success.len(), self.failure.len()];
+        let inner = self.success.iter().chain(&self.failure).map(|operation| match operation {
+            Operation::Txn(inner) => inner.operations(),
+            _ => 0,
+        });
+        lists.into_iter().max().unwrap_or(0) + inner.max().unwrap_or(0)
+    }
+
     /// Whether no branch can write, so that the transaction needs no revision.
     pub fn is_read_only(&self) -> bool {
         self.success.iter().chain(&self.failure).all(|operation| match operation {

@@ -16,7 +16,7 @@ use super::book::Found;
 use super::errors::{from_propose, from_read};
 use super::watcher::LocalWatcher;
 use super::{LocalKv, blocking, header, propose};
-use crate::limits::{REQUEST_BYTES_MAX, REQUEST_TIMEOUT, WATCH_WAIT_MAX};
+use crate::limits::{REQUEST_BYTES_LIMIT, REQUEST_TIMEOUT, WATCH_WAIT_MAX};
 use crate::remote::error_of_call;
 use crate::remote::methods::{At, KeepAliveHere, LeftHere};
 use crate::store::auth::permit;
@@ -24,14 +24,14 @@ use crate::store::command::{Answer, Command, decode_outcome};
 use crate::store::error::StoreError;
 use crate::store::range::Page;
 use crate::store::state::State;
-use crate::store::{check, lease, range, read_only_txn};
+use crate::store::{check, hash, lease, range, read_only_txn};
 use crate::{
     Auth, Caller, CompactRequest, CompactResponse, DeleteRangeRequest, DeleteRangeResponse, Export,
-    Header, ImportResponse, ImportStep, KeySpan, Kv, KvError, LeaseGrantRequest,
-    LeaseGrantResponse, LeaseId, LeaseKeepAliveResponse, LeaseRevokeResponse,
+    HashResponse, HashScope, Header, ImportResponse, ImportStep, KeySpan, Kv, KvError,
+    LeaseGrantRequest, LeaseGrantResponse, LeaseId, LeaseKeepAliveResponse, LeaseRevokeResponse,
     LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, LeasesResponse, PutRequest, PutResponse,
-    RangeRequest, RangeResponse, StatusResponse, TxnRequest, TxnResponse, WatchBatch, WatchPoll,
-    WatchRequest, Watcher,
+    RangePart, RangePartRequest, RangeRequest, RangeResponse, StatusResponse, TxnRequest,
+    TxnResponse, WatchBatch, WatchPoll, WatchRequest, Watcher,
 };
 
 /// Rest between two attempts to find the leader.
@@ -63,6 +63,17 @@ impl Kv for LocalKv {
         if page.cut { Err(KvError::AnswerTooLarge) } else { Ok(page.response) }
     }
 
+    async fn range_part(&self, request: RangePartRequest) -> Result<RangePart, KvError> {
+        check::range_part(&request)?;
+        let view = self.view(request.serializable).await?;
+        let state = State::read(&view)?;
+        self.permit(&view, &state, |rights| Ok(rights.read(&request.span())?))?;
+        let read = move || range::part(&view, &state, &request);
+        let mut part = self.read(false, read).await?;
+        part.header.raft_term = self.term();
+        Ok(part)
+    }
+
     async fn put(&self, request: PutRequest) -> Result<PutResponse, KvError> {
         self.put_in(request, None).await
     }
@@ -83,17 +94,16 @@ impl Kv for LocalKv {
     }
 
     async fn status(&self) -> Result<StatusResponse, KvError> {
-        let state = State::read(&self.view(true).await?)?;
-        let usage = state.usage;
-        Ok(StatusResponse {
-            header: header(&self.inner.group, state.revision),
-            compacted: state.compacted,
-            keys: usage.keys,
-            live_bytes: usage.live_bytes,
-            history_bytes: usage.history_bytes,
-            quota_bytes: usage.quota_bytes,
-            is_full: usage.is_full,
-        })
+        self.status_here()
+    }
+
+    async fn hash(&self, scope: HashScope) -> Result<HashResponse, KvError> {
+        let view = self.view(true).await?;
+        let state = State::read(&view)?;
+        self.permit(&view, &state, |rights| Ok(rights.root()?))?;
+        let mut hashed = self.read(false, move || hash::hash(&view, &state, scope)).await?;
+        hashed.header.raft_term = self.term();
+        Ok(hashed)
     }
 
     async fn lease_grant(&self, request: LeaseGrantRequest) -> Result<LeaseGrantResponse, KvError> {
@@ -192,6 +202,24 @@ impl Kv for LocalKv {
 
 /// The same operations with what only other processes need: sessions, pages, the leader's own part.
 impl LocalKv {
+    /// How this node's replica stands.
+    ///
+    /// # Errors
+    /// When the table fails.
+    pub fn status_here(&self) -> Result<StatusResponse, KvError> {
+        let state = State::read(&self.inner.group.view())?;
+        let usage = state.usage;
+        Ok(StatusResponse {
+            header: header(&self.inner.group, state.revision),
+            compacted: state.compacted,
+            keys: usage.keys,
+            live_bytes: usage.live_bytes,
+            history_bytes: usage.history_bytes,
+            quota_bytes: usage.quota_bytes,
+            is_full: usage.is_full,
+        })
+    }
+
     pub(crate) async fn range_page(
         &self,
         request: RangeRequest,
@@ -459,7 +487,7 @@ impl LocalKv {
     ) -> Result<Answer, KvError> {
         let answer_size = command.answer_size();
         let command = command.encode_for(&self.caller);
-        if command.len() > REQUEST_BYTES_MAX {
+        if command.len() > REQUEST_BYTES_LIMIT {
             return Err(KvError::RequestTooLarge { bytes: command.len() });
         }
         let answer =

@@ -12,20 +12,21 @@ use tokio::time::{Instant, sleep};
 
 use super::error_of_call;
 use super::methods::{
-    AskAuth, At, Authenticate, ChangeAuth, Compact, DeleteRange, Identify, Import, LeaseGrant,
-    LeaseKeepAlive, LeaseRevoke, LeaseTimeToLive, Leases, Once, Poll, Put, Range, RangePage,
-    Status, Txn,
+    AskAuth, At, Authenticate, ChangeAuth, Compact, DeleteRange, Hash, Identify, Import,
+    LeaseGrant, LeaseKeepAlive, LeaseRevoke, LeaseTimeToLive, Leases, Once, Part, Poll, Put, Range,
+    RangePage, Status, Txn,
 };
 use super::session::Session;
 use super::watcher::PollWatcher;
 use crate::limits::{REQUEST_TIMEOUT, WATCH_WAIT_MAX};
 use crate::{
     Auth, AuthAnswer, AuthChange, AuthQuery, AuthToken, Caller, CompactRequest, CompactResponse,
-    DeleteRangeRequest, DeleteRangeResponse, Header, ImportResponse, ImportStep, Kv, KvError,
-    LeaseGrantRequest, LeaseGrantResponse, LeaseId, LeaseKeepAliveResponse, LeaseRevokeResponse,
-    LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, LeasesResponse, PutRequest, PutResponse,
-    RangeRequest, RangeResponse, SortOrder, SortTarget, StatusResponse, TxnRequest, TxnResponse,
-    WatchBatch, WatchPoll, WatchRequest, Watcher,
+    DeleteRangeRequest, DeleteRangeResponse, HashResponse, HashScope, Header, ImportResponse,
+    ImportStep, Kv, KvError, LeaseGrantRequest, LeaseGrantResponse, LeaseId,
+    LeaseKeepAliveResponse, LeaseRevokeResponse, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse,
+    LeasesResponse, PutRequest, PutResponse, RangePart, RangePartRequest, RangeRequest,
+    RangeResponse, SortOrder, SortTarget, StatusResponse, TxnRequest, TxnResponse, WatchBatch,
+    WatchPoll, WatchRequest, Watcher,
 };
 
 /// Rest after every address has failed, doubled each round up to [`RETRY_MAX`].
@@ -173,6 +174,10 @@ impl Kv for RemoteKv {
         self.rest_of_range(request, page).await
     }
 
+    async fn range_part(&self, request: RangePartRequest) -> Result<RangePart, KvError> {
+        self.call::<Part>(&self.at(request)).await
+    }
+
     async fn put(&self, request: PutRequest) -> Result<PutResponse, KvError> {
         self.once::<Put, _>(request).await
     }
@@ -194,6 +199,10 @@ impl Kv for RemoteKv {
 
     async fn status(&self) -> Result<StatusResponse, KvError> {
         self.call::<Status>(&self.at(())).await
+    }
+
+    async fn hash(&self, scope: HashScope) -> Result<HashResponse, KvError> {
+        self.call::<Hash>(&self.at(scope)).await
     }
 
     async fn lease_grant(&self, request: LeaseGrantRequest) -> Result<LeaseGrantResponse, KvError> {

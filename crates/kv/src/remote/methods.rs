@@ -9,10 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     AuthAnswer, AuthChange, AuthQuery, AuthToken, Caller, CompactRequest, CompactResponse,
-    DeleteRangeRequest, DeleteRangeResponse, Header, ImportResponse, ImportStep, LeaseGrantRequest,
-    LeaseGrantResponse, LeaseId, LeaseKeepAliveResponse, LeaseRevokeResponse,
-    LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, LeasesResponse, PutRequest, PutResponse,
-    RangeRequest, RangeResponse, StatusResponse, TxnRequest, TxnResponse, WatchBatch, WatchPoll,
+    DeleteRangeRequest, DeleteRangeResponse, HashResponse, HashScope, Header, ImportResponse,
+    ImportStep, LeaseGrantRequest, LeaseGrantResponse, LeaseId, LeaseKeepAliveResponse,
+    LeaseRevokeResponse, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, LeasesResponse,
+    PutRequest, PutResponse, RangePart, RangePartRequest, RangeRequest, RangeResponse,
+    StatusResponse, TxnRequest, TxnResponse, WatchBatch, WatchPoll,
 };
 
 /// A request to one keyspace.
@@ -93,6 +94,10 @@ methods! {
     80 Authenticate "kv.authenticate" At<(String, String)> => AuthToken;
     /// Tells whose a token is.
     81 Identify "kv.identify" At<String> => Caller;
+    /// Reads a part of a range.
+    82 Part "kv.range_part" At<RangePartRequest> => RangePart;
+    /// Hashes what the replica of the node that is asked has stored.
+    83 Hash "kv.hash" At<HashScope> => HashResponse;
     /// Takes a step of an import.
     90 Import "kv.import" Once<ImportStep> => ImportResponse;
 }

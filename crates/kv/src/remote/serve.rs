@@ -8,15 +8,15 @@ use onefold_types::GroupId;
 
 use super::keyspaces::{Keyspaces, Place, Seats};
 use super::methods::{
-    AskAuth, At, Authenticate, ChangeAuth, Compact, DeleteRange, Identify, Import, KeepAliveHere,
-    LeaseGrant, LeaseKeepAlive, LeaseRevoke, LeaseTimeToLive, Leases, LeftHere, Once, Poll, Put,
-    Range, RangePage, Status, Txn,
+    AskAuth, At, Authenticate, ChangeAuth, Compact, DeleteRange, Hash, Identify, Import,
+    KeepAliveHere, LeaseGrant, LeaseKeepAlive, LeaseRevoke, LeaseTimeToLive, Leases, LeftHere,
+    Once, Part, Poll, Put, Range, RangePage, Status, Txn,
 };
 use super::{error_of_call, to_remote};
 use crate::limits::{ANSWER_BYTES_MAX, WATCH_WAIT_MAX};
 use crate::{
-    Auth, AuthQuery, Caller, Kv, KvError, LeaseId, LeaseTimeToLiveRequest, LocalKv, RangeRequest,
-    WatchPoll,
+    Auth, AuthQuery, Caller, HashScope, Kv, KvError, LeaseId, LeaseTimeToLiveRequest, LocalKv,
+    RangePartRequest, RangeRequest, WatchPoll,
 };
 
 /// How long one of the other nodes may take to answer what is passed on to it, beside the time that
@@ -32,6 +32,15 @@ pub fn register(keyspaces: &Keyspaces, peers: &Peers, router: &mut Router) {
         let page = kv.range_page(request, ANSWER_BYTES_MAX).await?;
         Ok(RangePage { response: page.response, cut: page.cut })
     });
+    on::<Part, _, _, _>(router, entry, |kv, At { mut request, .. }| async move {
+        request.bytes_max = request.bytes_max.min(ANSWER_BYTES_MAX as u64);
+        kv.range_part(request).await
+    });
+    on::<Hash, _, _, _>(
+        router,
+        entry,
+        |kv, At { request, .. }| async move { kv.hash(request).await },
+    );
     on::<Put, _, _, _>(router, entry, |kv, Once { session, request, .. }| async move {
         kv.put_in(request, session).await
     });
@@ -228,6 +237,8 @@ impl Waits for String {}
 impl Waits for AuthQuery {}
 impl Waits for LeaseId {}
 impl Waits for LeaseTimeToLiveRequest {}
+impl Waits for HashScope {}
+impl Waits for RangePartRequest {}
 impl Waits for RangeRequest {}
 
 impl Waits for WatchPoll {

@@ -7,14 +7,19 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
-use crate::limits::{KEY_BYTES_MAX, TXN_OPERATIONS_MAX};
+use crate::limits::{KEY_BYTES_MAX, TXN_LEVELS_MAX, TXN_OPERATIONS_LIMIT};
 use crate::{
-    DeleteRangeRequest, KeySpan, KvError, Operation, PutRequest, RangeRequest, TxnRequest,
-    WatchRequest,
+    DeleteRangeRequest, KeySpan, KvError, Operation, PutRequest, RangePartRequest, RangeRequest,
+    TxnRequest, WatchRequest,
 };
 
 /// Checks a range.
 pub(crate) fn range(request: &RangeRequest) -> Result<(), KvError> {
+    key(&request.key)
+}
+
+/// Checks a part of a range.
+pub(crate) fn range_part(request: &RangePartRequest) -> Result<(), KvError> {
     key(&request.key)
 }
 
@@ -42,7 +47,7 @@ pub(crate) fn watch(request: &WatchRequest) -> Result<(), KvError> {
 
 /// Checks a transaction and all within it.
 pub(crate) fn txn(request: &TxnRequest) -> Result<(), KvError> {
-    txn_within(request, TXN_OPERATIONS_MAX)?;
+    txn_within(request, TXN_OPERATIONS_LIMIT, TXN_LEVELS_MAX)?;
     let mut writes = Writes::default();
     writes.branch(&request.success)?;
     let mut writes = Writes::default();
@@ -60,10 +65,15 @@ fn key(key: &Bytes) -> Result<(), KvError> {
 }
 
 /// A level of nesting may use what its outer levels left of the bound.
-fn txn_within(request: &TxnRequest, operations_max: usize) -> Result<(), KvError> {
+fn txn_within(
+    request: &TxnRequest,
+    operations_max: usize,
+    levels_max: usize,
+) -> Result<(), KvError> {
     let lists = [request.compare.len(), request.success.len(), request.failure.len()];
     let longest = lists.into_iter().max().unwrap_or(0);
-    let Some(left) = operations_max.checked_sub(longest) else {
+    let left = (operations_max.checked_sub(longest), levels_max.checked_sub(1));
+    let (Some(operations_left), Some(levels_left)) = left else {
         return Err(KvError::TooManyOperations);
     };
     for compare in &request.compare {
@@ -74,7 +84,7 @@ fn txn_within(request: &TxnRequest, operations_max: usize) -> Result<(), KvError
             Operation::Range(request) => range(request)?,
             Operation::Put(request) => put(request)?,
             Operation::DeleteRange(request) => delete_range(request)?,
-            Operation::Txn(request) => txn_within(request, left)?,
+            Operation::Txn(request) => txn_within(request, operations_left, levels_left)?,
         }
     }
     Ok(())

@@ -10,6 +10,7 @@ mod compact;
 mod counts;
 pub(crate) mod error;
 mod export;
+pub(crate) mod hash;
 pub(crate) mod history;
 mod import;
 mod keys;

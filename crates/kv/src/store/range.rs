@@ -12,7 +12,10 @@ use super::state::State;
 use super::stored::damaged;
 use super::versions::{self, Versions};
 use super::{counts, history};
-use crate::{Header, KeySpan, KeyValue, RangeRequest, RangeResponse, SortOrder, SortTarget};
+use crate::{
+    Header, KeySpan, KeyValue, RangePart, RangePartRequest, RangeRequest, RangeResponse, SortOrder,
+    SortTarget,
+};
 
 /// Records beyond the limit that a sorted range holds before it sorts and cuts.
 const SORT_SLACK: usize = 1024;
@@ -62,6 +65,42 @@ pub(crate) fn range(
         collector.count
     };
     Ok(collector.finish(header, count))
+}
+
+/// Reads a part of a range from a view of the whole store. Nothing behind the part is looked at.
+pub(crate) fn part(
+    view: &dyn View,
+    state: &State,
+    request: &RangePartRequest,
+) -> Result<RangePart, StoreError> {
+    let at = state.readable(request.revision)?;
+    let span = request.span();
+    let versions = if at == state.revision {
+        versions::currents(view, &span, Order::Ascending)
+    } else {
+        versions::at(view, &span, at)
+    };
+    let limit = match request.limit {
+        0 => usize::MAX,
+        limit => usize::try_from(limit).unwrap_or(usize::MAX),
+    };
+    let header = Header { revision: state.revision, ..Header::default() };
+    let mut part = RangePart { header, ..RangePart::default() };
+    let mut bytes = 0;
+    for kv in versions {
+        let mut kv = kv?;
+        if request.keys_only {
+            kv.value.clear();
+        }
+        bytes += size(&kv) as u64;
+        let is_full = part.kvs.len() >= limit || bytes > request.bytes_max;
+        if is_full && !part.kvs.is_empty() {
+            part.next = Some(kv.key);
+            break;
+        }
+        part.kvs.push(kv);
+    }
+    Ok(part)
 }
 
 /// Makes the answer out of all of the span's records in key order.

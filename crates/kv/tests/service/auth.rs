@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use onefold_kv::{
-    AuthChange, AuthError, AuthQuery, Caller, Kv, KvError, Password, Permission, PermissionKind,
-    PutRequest, ROOT, RangeRequest,
+    AuthChange, AuthError, AuthQuery, Caller, HashScope, Kv, KvError, Password, Permission,
+    PermissionKind, PutRequest, ROOT, RangePartRequest, RangeRequest,
 };
 use onefold_types::Revision;
 
@@ -37,6 +37,10 @@ fn denied<T>() -> Result<T, KvError> {
     Err(AuthError::PermissionDenied.into())
 }
 
+fn part() -> RangePartRequest {
+    RangePartRequest { key: "a".into(), bytes_max: 1, ..Default::default() }
+}
+
 async fn alice(kv: &dyn Kv) -> Arc<dyn Kv> {
     let token = kv.auth().authenticate("alice".to_owned(), "alice".to_owned()).await;
     let token = token.expect("it is the password").token;
@@ -57,6 +61,8 @@ async fn a_token_of_one_node_is_good_on_every_other() {
             kv.put(PutRequest::new("a", "1")).await.expect("she may");
             assert_eq!(kv.put(PutRequest::new("b", "1")).await, denied());
             assert_eq!(kv.range(RangeRequest::key("a")).await, denied());
+            assert_eq!(kv.range_part(part()).await, denied());
+            assert_eq!(kv.hash(HashScope::Everything).await, denied());
             assert_eq!(kv.auth().ask(AuthQuery::Users).await, denied());
         }
     }
@@ -72,6 +78,8 @@ async fn every_node_knows_at_once_that_nobody_may() {
         let refused = Err(KvError::Auth(AuthError::UserEmpty));
         assert_eq!(kv.range(RangeRequest::key("a")).await.map(drop), refused);
         assert_eq!(kv.put(PutRequest::new("a", "1")).await.map(drop), refused);
+        assert_eq!(kv.range_part(part()).await.map(drop), refused);
+        assert_eq!(kv.hash(HashScope::Everything).await.map(drop), refused);
     }
 }
 

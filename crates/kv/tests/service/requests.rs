@@ -1,6 +1,6 @@
 //! Requests on any node, and through calls.
 
-use onefold_kv::limits::REQUEST_BYTES_MAX;
+use onefold_kv::limits::REQUEST_BYTES_LIMIT;
 use onefold_kv::{
     CompactRequest, Compare, DeleteRangeRequest, Kv, KvError, Operation, OperationResponse,
     PutRequest, RangeRequest, SortOrder, SortTarget, TxnRequest,
@@ -96,11 +96,11 @@ async fn a_client_does_everything_through_one_node() {
 async fn a_request_too_large_for_the_log_is_refused_with_its_size() {
     let cluster = Cluster::start(1).await;
     let kv = cluster.any();
-    let fits = vec![0; REQUEST_BYTES_MAX - 100];
+    let fits = vec![0; REQUEST_BYTES_LIMIT - 100];
     kv.put(PutRequest::new("a", fits)).await.expect("it just fits");
     let error =
-        kv.put(PutRequest::new("a", vec![0; REQUEST_BYTES_MAX])).await.expect_err("too big");
-    assert!(matches!(error, KvError::RequestTooLarge { bytes } if bytes > REQUEST_BYTES_MAX));
+        kv.put(PutRequest::new("a", vec![0; REQUEST_BYTES_LIMIT])).await.expect_err("too big");
+    assert!(matches!(error, KvError::RequestTooLarge { bytes } if bytes > REQUEST_BYTES_LIMIT));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,7 +7,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::join_all;
 use onefold_admin::{GetNodeStatus, GroupReport, KeyspaceState, Role};
-use onefold_etcd::ClusterView;
 use onefold_kv::{Feed, Keyspaces, Kv, KvOptions, KvStore, LocalKv, RemoteKv};
 use onefold_log::Recovered;
 use onefold_replica::state::{StoredGroups, stored_groups};
@@ -17,10 +16,12 @@ use onefold_transport::{Class, Peers};
 use onefold_types::{ClusterId, GroupId, NodeId};
 use tokio_util::sync::CancellationToken;
 
-use super::ports::{Ports, ShownPorts, Source, Wanted};
+use super::control::KeyspaceControl;
+use super::ports::{Ports, Service, ShownPorts, Source, Wanted};
 use super::view::{KeyspaceView, Reports};
 use super::{Catalog, FollowedCatalog, Record};
 use crate::members::Members;
+use crate::operations::Operations;
 use crate::placement::election_rank;
 use crate::registry::Followed;
 
@@ -79,6 +80,8 @@ pub(crate) struct Hosting {
     pub(crate) catalog: FollowedCatalog,
     pub(crate) followed: Followed,
     pub(crate) members: Arc<Members>,
+    /// What clients may have done to the cluster.
+    pub(crate) operations: Arc<Operations>,
     /// Where calls of other processes find a keyspace.
     pub(crate) keyspaces: Keyspaces,
     /// The replicas that this node started with.
@@ -236,9 +239,12 @@ impl Hosting {
         source: &Source,
         replicas: &BTreeMap<GroupId, LocalKv>,
         reports: &Reports,
-    ) -> Option<(Arc<dyn Kv>, Arc<dyn ClusterView>)> {
-        let (kv, group): (Arc<dyn Kv>, _) = match source {
-            Source::Here => (Arc::new(replicas.get(&id)?.clone()), Some(self.host.group(id)?)),
+    ) -> Option<Service> {
+        let (kv, replica): (Arc<dyn Kv>, _) = match source {
+            Source::Here => {
+                let kv = replicas.get(&id)?.clone();
+                (Arc::new(kv.clone()), Some((self.host.group(id)?, kv)))
+            }
             Source::There(nodes) => {
                 let directory = self.followed.get();
                 let addresses = nodes.iter().filter_map(|node| directory.nodes.get(node));
@@ -246,17 +252,21 @@ impl Hosting {
                 (Arc::new(RemoteKv::new(self.peers.clone(), id, addresses)), None)
             }
         };
+        let control = KeyspaceControl {
+            group: replica.as_ref().map(|(group, _)| group.clone()),
+            cluster: self.operations.clone(),
+        };
         let view = KeyspaceView {
             cluster: self.cluster,
             node: self.node,
             id,
-            group,
+            replica,
             reports: reports.clone(),
             members: self.members.clone(),
             catalog: self.catalog.clone(),
             table: self.table.clone(),
         };
-        Some((kv, Arc::new(view)))
+        Some(Service { kv, view: Arc::new(view), control: Arc::new(control) })
     }
 
     /// Asks the nodes that hold what this one lacks how those groups are.

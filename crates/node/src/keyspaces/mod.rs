@@ -13,6 +13,7 @@
 //! the system group. A step that was lost is taken again; a keyspace is never half made for long.
 
 pub(crate) mod change;
+mod control;
 mod follow;
 pub(crate) mod hosting;
 pub(crate) mod plan;

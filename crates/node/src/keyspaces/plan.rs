@@ -164,6 +164,7 @@ mod tests {
                 state: NodeState::Active,
                 replaces: None,
                 force: false,
+                is_learner: false,
             };
             world.directory.nodes.insert(id, record);
             world.up.insert(id);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use onefold_admin::ClientPort;
-use onefold_etcd::ClusterView;
+use onefold_etcd::{ClusterControl, ClusterView};
 use onefold_kv::Kv;
 use onefold_types::{GroupId, NodeId};
 use tokio::net::TcpListener;
@@ -25,6 +25,16 @@ pub(super) enum Source {
 pub(super) struct Wanted {
     pub(super) address: String,
     pub(super) source: Source,
+}
+
+/// What a port serves.
+pub(super) struct Service {
+    /// The keyspace's store.
+    pub(super) kv: Arc<dyn Kv>,
+    /// What its clients are told of the cluster.
+    pub(super) view: Arc<dyn ClusterView>,
+    /// What its clients may have done.
+    pub(super) control: Arc<dyn ClusterControl>,
 }
 
 enum Port {
@@ -51,24 +61,23 @@ impl Ports {
         Self { ports: BTreeMap::new(), options, shown }
     }
 
-    /// Opens and closes ports, until they are those that are wanted. `make` gives the store and what
-    /// its clients are told of the cluster.
+    /// Opens and closes ports, until they are those that are wanted. `make` gives what is served.
     pub(super) async fn set(
         &mut self,
         wanted: BTreeMap<GroupId, Wanted>,
-        make: impl Fn(GroupId, &Source) -> Option<(Arc<dyn Kv>, Arc<dyn ClusterView>)>,
+        make: impl Fn(GroupId, &Source) -> Option<Service>,
     ) {
         self.close_unless(&wanted);
         for (group, wanted) in wanted {
             if matches!(self.ports.get(&group), Some(Port::Open { .. } | Port::Closing { .. })) {
                 continue;
             }
-            let Some((kv, view)) = make(group, &wanted.source) else { continue };
+            let Some(Service { kv, view, control }) = make(group, &wanted.source) else { continue };
             let port = match TcpListener::bind(&wanted.address).await {
                 Ok(listener) => {
                     let options = self.options.clone();
                     open(group, wanted, |stop| {
-                        onefold_etcd::serve_with(listener, kv, view, options, stop)
+                        onefold_etcd::serve_with(listener, kv, view, control, options, stop)
                     })
                 }
                 Err(error) => {

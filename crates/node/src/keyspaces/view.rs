@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use onefold_admin::GroupReport;
-use onefold_etcd::{ClusterView, Member, StatusView};
+use onefold_admin::{GroupReport, NodeState};
+use onefold_etcd::{Alarm, ClusterView, Member, StatusView};
+use onefold_kv::LocalKv;
 use onefold_replica::Group;
 use onefold_table::Table;
 use onefold_types::{ClusterId, GroupId, NodeId};
@@ -20,8 +21,8 @@ pub(super) struct KeyspaceView {
     pub(super) cluster: ClusterId,
     pub(super) node: NodeId,
     pub(super) id: GroupId,
-    /// The replica, if this node holds one.
-    pub(super) group: Option<Group>,
+    /// The replica and the store over it, if this node holds one.
+    pub(super) replica: Option<(Group, LocalKv)>,
     pub(super) reports: Reports,
     pub(super) members: Arc<Members>,
     pub(super) catalog: FollowedCatalog,
@@ -48,7 +49,7 @@ impl ClusterView for KeyspaceView {
     fn members(&self) -> Vec<Member> {
         let catalog = self.catalog.get();
         let Some(record) = catalog.of_group(self.id) else { return Vec::new() };
-        let mut members = self.members.all();
+        let mut members = self.members.having(NodeState::is_member);
         for member in &mut members {
             let node = NodeId(member.id);
             let address = record.port.and_then(|port| self.members.keyspace_address(node, port));
@@ -59,30 +60,35 @@ impl ClusterView for KeyspaceView {
     }
 
     fn leader(&self) -> Option<u64> {
-        let leader = match &self.group {
-            Some(group) => group.status().leader,
+        let leader = match &self.replica {
+            Some((group, _)) => group.status().leader,
             None => self.report().and_then(|report| report.leader),
         };
         leader.map(NodeId::get)
     }
 
     fn status(&self) -> StatusView {
-        let (commit, term, applied) = match &self.group {
-            Some(group) => {
-                let status = group.status();
-                (status.commit, status.term, status.applied)
-            }
-            None => match self.report() {
-                Some(report) => (report.commit, report.term, report.applied),
-                None => return StatusView::default(),
-            },
-        };
+        if let Some((group, kv)) = &self.replica {
+            return self.members.standing(group, kv);
+        }
+        let Some(report) = self.report() else { return StatusView::default() };
         StatusView {
             db_size: self.table.size_bytes(),
-            raft_index: commit.get(),
-            raft_term: term.get(),
-            applied: applied.get(),
+            raft_index: report.commit.get(),
+            raft_term: report.term.get(),
+            applied: report.applied.get(),
+            ..StatusView::default()
         }
+    }
+
+    /// Those of this node's replica: nobody asks the others.
+    fn alarms(&self) -> Vec<Alarm> {
+        let here = self.replica.as_ref();
+        here.map(|(group, kv)| self.members.troubles(group, kv)).unwrap_or_default()
+    }
+
+    fn own_metrics(&self) -> String {
+        self.members.own_metrics()
     }
 }
 

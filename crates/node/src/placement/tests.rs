@@ -21,6 +21,7 @@ fn world(states: &[NodeState]) -> World {
             state: *state,
             replaces: None,
             force: false,
+            is_learner: false,
         };
         if state.is_member() {
             world.up.insert(record.id);

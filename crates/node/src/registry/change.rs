@@ -118,6 +118,7 @@ pub(crate) fn admit(directory: &Directory, incarnation: u64, address: &str) -> D
         state: NodeState::Joining,
         replaces,
         force: false,
+        is_learner: invitation.is_some_and(|record| record.is_learner),
     };
     let mut records = vec![newcomer];
     let planned = replaces.and_then(|node| directory.nodes.get(&node));
@@ -158,6 +159,7 @@ pub(crate) fn invite(
     directory: &Directory,
     address: &str,
     replaces: Option<NodeId>,
+    is_learner: bool,
 ) -> Decision<NodeId> {
     if !has_host_and_port(address) {
         return Err(ChangeRefused::NoAddress(address.to_owned()));
@@ -186,7 +188,9 @@ pub(crate) fn invite(
     }
     let before = directory.having(|state| state == NodeState::Invited).find(here);
     let id = match before {
-        Some(record) if record.replaces == replaces => return Ok(Change::none(record.id)),
+        Some(record) if record.replaces == replaces && record.is_learner == is_learner => {
+            return Ok(Change::none(record.id));
+        }
         Some(record) => record.id,
         None => new_id(directory)?,
     };
@@ -197,6 +201,7 @@ pub(crate) fn invite(
         state: NodeState::Invited,
         replaces,
         force: false,
+        is_learner,
     };
     Ok(Change { answer: id, records: vec![invitation] })
 }
@@ -206,6 +211,30 @@ fn has_host_and_port(address: &str) -> bool {
     parts.is_some_and(|(host, port)| {
         !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0)
     })
+}
+
+/// Lets a learner have a vote.
+pub(crate) fn promote(directory: &Directory, node: NodeId) -> Decision<()> {
+    let record = directory.nodes.get(&node).ok_or(ChangeRefused::Unknown(node))?;
+    match record.state {
+        NodeState::Removing | NodeState::Removed => Err(ChangeRefused::Removed(node)),
+        _ if !record.is_learner => {
+            let hint = "it gets a vote by itself as soon as a group has a seat for it";
+            Err(ChangeRefused::WrongState { node, state: record.state, hint })
+        }
+        _ => replace(record, Record { is_learner: false, ..record.clone() }),
+    }
+}
+
+/// Notes where a node is reached.
+pub(crate) fn relocate(directory: &Directory, node: NodeId, address: &str) -> Decision<()> {
+    let record = directory.nodes.get(&node).ok_or(ChangeRefused::Unknown(node))?;
+    let mut others = directory.having(|state| state != NodeState::Removed);
+    if let Some(other) = others.find(|other| other.address == address && other.id != node) {
+        let (address, node) = (address.to_owned(), other.id);
+        return Err(ChangeRefused::AddressTaken { address, node });
+    }
+    replace(record, Record { address: address.to_owned(), ..record.clone() })
 }
 
 /// Begins to remove a node; an invitation is taken back at once.
@@ -345,15 +374,15 @@ mod tests {
     #[test]
     fn an_invited_node_takes_the_number_and_the_place_it_was_invited_to() {
         let mut directory = directory();
-        let decision = invite(&directory, "h:9", Some(NodeId(3)));
+        let decision = invite(&directory, "h:9", Some(NodeId(3)), false);
         assert_eq!(run(&mut directory, decision), NodeId(4));
         assert_eq!(directory.state(NodeId(3)), Some(NodeState::Active), "until somebody comes");
-        assert!(invite(&directory, "h:9", Some(NodeId(3))).unwrap().records.is_empty());
+        assert!(invite(&directory, "h:9", Some(NodeId(3)), false).unwrap().records.is_empty());
         let decision = admit(&directory, 55, "h:9");
         assert_eq!(run(&mut directory, decision), NodeId(4));
         assert_eq!(directory.state(NodeId(3)), Some(NodeState::Removing));
         assert!(!directory.nodes[&NodeId(3)].force, "it still runs and has chunks to hand over");
-        let again = invite(&directory, "h:10", Some(NodeId(3)));
+        let again = invite(&directory, "h:10", Some(NodeId(3)), false);
         let by = NodeId(4);
         assert_eq!(again, Err(ChangeRefused::ReplacedAlready { node: NodeId(3), by }));
     }
@@ -362,7 +391,7 @@ mod tests {
     fn nobody_is_invited_to_what_is_no_address() {
         for address in ["h", "h:", ":9", "h:0", "h:65536", ""] {
             let refused = Err(ChangeRefused::NoAddress(address.to_owned()));
-            assert_eq!(invite(&directory(), address, None), refused);
+            assert_eq!(invite(&directory(), address, None, false), refused);
         }
     }
 
@@ -387,9 +416,9 @@ mod tests {
         let directory = directory();
         let (address, node) = ("h:2".to_owned(), NodeId(2));
         let taken = ChangeRefused::AddressTaken { address, node };
-        assert_eq!(invite(&directory, "h:2", None), Err(taken));
-        assert!(invite(&directory, "h:2", Some(NodeId(2))).is_ok());
-        let unknown = invite(&directory, "h:9", Some(NodeId(8)));
+        assert_eq!(invite(&directory, "h:2", None, false), Err(taken));
+        assert!(invite(&directory, "h:2", Some(NodeId(2)), false).is_ok());
+        let unknown = invite(&directory, "h:9", Some(NodeId(8)), false);
         assert_eq!(unknown, Err(ChangeRefused::Unknown(NodeId(8))));
     }
 
@@ -401,7 +430,7 @@ mod tests {
             run(&mut directory, decision);
         }
         assert_eq!(retire(&directory, NodeId(3), true), Err(ChangeRefused::Last(NodeId(3))));
-        let decision = invite(&directory, "h:9", None);
+        let decision = invite(&directory, "h:9", None, false);
         run(&mut directory, decision);
         let decision = retire(&directory, NodeId(4), false);
         run(&mut directory, decision);
@@ -421,5 +450,32 @@ mod tests {
         let decision = drain(&directory, NodeId(1), true);
         run(&mut directory, decision);
         assert!(drain(&directory, NodeId(3), false).is_ok());
+    }
+
+    #[test]
+    fn a_learner_stays_one_until_it_is_promoted() {
+        let mut directory = directory();
+        let decision = invite(&directory, "h:9", None, true);
+        let node = run(&mut directory, decision);
+        let decision = admit(&directory, 55, "h:9");
+        assert_eq!(run(&mut directory, decision), node);
+        assert!(directory.nodes[&node].is_learner, "it came as what it was invited as");
+        let decision = promote(&directory, node);
+        run(&mut directory, decision);
+        assert!(!directory.nodes[&node].is_learner);
+        assert!(matches!(promote(&directory, node), Err(ChangeRefused::WrongState { .. })));
+        assert_eq!(promote(&directory, NodeId(77)), Err(ChangeRefused::Unknown(NodeId(77))));
+    }
+
+    #[test]
+    fn a_node_moves_to_an_address_that_no_other_has() {
+        let mut directory = directory();
+        let decision = relocate(&directory, NodeId(2), "h:22");
+        run(&mut directory, decision);
+        assert_eq!(directory.nodes[&NodeId(2)].address, "h:22");
+        assert!(relocate(&directory, NodeId(2), "h:22").unwrap().records.is_empty());
+        let (address, node) = ("h:1".to_owned(), NodeId(1));
+        let taken = ChangeRefused::AddressTaken { address, node };
+        assert_eq!(relocate(&directory, NodeId(2), "h:1"), Err(taken));
     }
 }

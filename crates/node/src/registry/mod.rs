@@ -50,6 +50,9 @@ pub(crate) struct Record {
     /// While it is removed: do not wait for its chunks.
     #[serde(default)]
     pub(crate) force: bool,
+    /// It does not get a vote until somebody promotes it.
+    #[serde(default)]
+    pub(crate) is_learner: bool,
 }
 
 /// The registry at one revision.
@@ -74,6 +77,7 @@ impl Directory {
             state: NodeState::Active,
             replaces: None,
             force: false,
+            is_learner: false,
         };
         let nodes = formed.members.iter().map(|member| (member.id, record(member))).collect();
         Self { nodes, ..Self::default() }
@@ -139,6 +143,7 @@ mod tests {
             state: NodeState::Invited,
             replaces: None,
             force: false,
+            is_learner: true,
         };
         let text = serde_json::to_vec(&record).unwrap();
         assert_eq!(serde_json::from_slice::<Record>(&text).unwrap(), record);

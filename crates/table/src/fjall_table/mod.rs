@@ -17,11 +17,13 @@ use std::fs;
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use bytes::Bytes;
 use fjall::{
     Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Readable, Snapshot,
 };
+use onefold_types::{DurationCounts, DurationHistogram};
 
 use self::folder::Folder;
 use self::guard::Guard;
@@ -65,6 +67,7 @@ impl Default for TableOptions {
 pub struct FjallTable {
     store: Arc<Store>,
     writer: Mutex<Writer>,
+    write_durations: DurationHistogram,
 }
 
 /// fjall's handles. Snapshots share them, so the folder stays locked while one lives.
@@ -122,7 +125,8 @@ impl FjallTable {
         let store = Arc::new(store);
         store.persist()?;
         synced.record(sequence)?;
-        Ok(Self { store, writer: Mutex::new(Writer { sequence, synced }) })
+        let writer = Mutex::new(Writer { sequence, synced });
+        Ok(Self { store, writer, write_durations: DurationHistogram::default() })
     }
 
     /// The folder of the table.
@@ -215,6 +219,7 @@ impl Table for FjallTable {
         if batch.is_empty() {
             return Ok(());
         }
+        let began = Instant::now();
         // One writer at a time: the numbers in the journal have no gaps.
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let sequence = writer.sequence + 1;
@@ -240,6 +245,7 @@ impl Table for FjallTable {
             fjall_batch.commit()
         })?;
         writer.sequence = sequence;
+        self.write_durations.add(began.elapsed());
         Ok(())
     }
 
@@ -256,6 +262,10 @@ impl Table for FjallTable {
 
     fn size_bytes(&self) -> u64 {
         self.store.keyspace().disk_space() + self.store.database().write_buffer_size()
+    }
+
+    fn write_durations(&self) -> DurationCounts {
+        self.write_durations.counts()
     }
 }
 

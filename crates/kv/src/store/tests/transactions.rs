@@ -3,7 +3,7 @@
 use onefold_types::Revision;
 
 use super::Fixture;
-use crate::limits::TXN_OPERATIONS_MAX;
+use crate::limits::{TXN_LEVELS_MAX, TXN_OPERATIONS_LIMIT};
 use crate::{
     Compare, CompareResult, CompareTarget, DeleteRangeRequest, KvError, Operation,
     OperationResponse, PutRequest, RangeRequest, TxnRequest,
@@ -148,12 +148,18 @@ fn operations_are_counted_over_all_levels() {
         (0..count).map(put).collect()
     };
     let mut store = Fixture::new();
-    store.txn(always(puts(TXN_OPERATIONS_MAX, "a"))).unwrap();
+    store.txn(always(puts(TXN_OPERATIONS_LIMIT, "a"))).unwrap();
     let too_many = Err(KvError::TooManyOperations);
-    assert_eq!(store.txn(always(puts(TXN_OPERATIONS_MAX + 1, "b"))), too_many);
+    assert_eq!(store.txn(always(puts(TXN_OPERATIONS_LIMIT + 1, "b"))), too_many);
     let deep = |inner: usize| always(vec![nested(puts(inner, "c"), vec![])]);
-    store.txn(deep(TXN_OPERATIONS_MAX - 1)).unwrap();
-    assert_eq!(store.txn(deep(TXN_OPERATIONS_MAX)), too_many);
+    store.txn(deep(TXN_OPERATIONS_LIMIT - 1)).unwrap();
+    assert_eq!(store.txn(deep(TXN_OPERATIONS_LIMIT)), too_many);
+    assert_eq!(deep(7).operations(), 8, "its own, and those within");
+    let levels = |count: usize| {
+        (1..count).fold(always(vec![]), |inner, _| always(vec![Operation::Txn(inner)]))
+    };
+    store.txn(levels(TXN_LEVELS_MAX)).unwrap();
+    assert_eq!(store.txn(levels(TXN_LEVELS_MAX + 1)), too_many);
 }
 
 #[test]
