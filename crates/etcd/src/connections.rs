@@ -14,6 +14,7 @@ use tokio::time;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 use tracing::warn;
 
+use crate::authority::{self, AuthorityRepair};
 use crate::metrics::Metrics;
 
 /// Most connections at once; further ones are closed as soon as they are made.
@@ -50,7 +51,8 @@ async fn next(listener: &TcpListener, room: &Arc<Semaphore>, metrics: &Arc<Metri
         };
         // Answers leave at once. Where this fails the client is gone already.
         if stream.set_nodelay(true).is_ok() {
-            return Connection { stream, metrics: Arc::clone(metrics), _permit: permit };
+            let (authority, metrics) = (AuthorityRepair::new(), Arc::clone(metrics));
+            return Connection { stream, authority, metrics, _permit: permit };
         }
     }
 }
@@ -58,6 +60,7 @@ async fn next(listener: &TcpListener, room: &Arc<Semaphore>, metrics: &Arc<Metri
 /// A connection, counted while it is open, as are its bytes.
 pub(crate) struct Connection {
     stream: TcpStream,
+    authority: AuthorityRepair,
     metrics: Arc<Metrics>,
     _permit: OwnedSemaphorePermit,
 }
@@ -86,7 +89,8 @@ impl AsyncRead for Connection {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let outcome = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let Self { stream, authority, .. } = &mut *self;
+        let outcome = authority::poll_read(stream, authority, context, buffer);
         self.metrics.received_bytes.add((buffer.filled().len() - before) as u64);
         outcome
     }

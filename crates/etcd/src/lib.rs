@@ -14,6 +14,7 @@
 //! convert     between the API's messages and the store's values
 //! errors      the store's errors as etcd's codes and texts; the only place that knows them
 //! admission   how much may be in work at once
+//! authority   repairs what old clients send as the authority of their calls
 //! ```
 //!
 //! This room translates. It keeps no data, takes no decision about it and knows no consensus; what
@@ -21,6 +22,7 @@
 //! node's ([`ClusterView`], [`ClusterControl`]).
 
 mod admission;
+mod authority;
 mod cluster;
 mod concurrency;
 mod connections;

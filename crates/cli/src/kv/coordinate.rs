@@ -181,6 +181,12 @@ pub async fn observe(kv: &Arc<dyn Kv>, name: &str) -> anyhow::Result<()> {
         let from_revision = answer.header.revision.next();
         let request = WatchRequest { from_revision, ..WatchRequest::prefix(prefix.clone()) };
         let mut watcher = kv.watch(request).await?;
-        while watcher.next().await?.events.is_empty() {}
+        loop {
+            let batch = watcher.next().await?;
+            // Of history that is compacted nothing will be told: what is there now is read again.
+            if !batch.events.is_empty() || batch.compacted.is_some() {
+                break;
+            }
+        }
     }
 }

@@ -134,6 +134,9 @@ fn members(etcdctl: &Etcdctl, cluster: &LocalCluster) {
     assert!(status["leader"].as_u64().is_some_and(|leader| leader > 0), "{status}");
     assert!(status["raftIndex"].as_u64().is_some_and(|index| index > 0), "{status}");
     assert!(etcdctl.must(&["endpoint", "status"]).contains(&etcdctl.endpoint));
+    // It asks at the members' URLs, and names those as the authority of its calls.
+    let all = etcdctl.must(&["endpoint", "status", "--cluster"]);
+    assert!(cluster.nodes.iter().all(|node| all.contains(&node.etcd)), "{all}");
     let health = etcdctl.run(&["endpoint", "health"]);
     assert!(health.status.success(), "{}", String::from_utf8_lossy(&health.stderr));
 }
