@@ -73,6 +73,8 @@ mod tests {
             etcd: EtcdArgs,
         }
         let help = Test::command().render_help().to_string();
+        // Wherever its lines end.
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
         for limit in [REQUEST_BYTES_LIMIT, TXN_OPERATIONS_LIMIT] {
             assert!(help.contains(&format!("up to {limit}")), "{help}");
         }

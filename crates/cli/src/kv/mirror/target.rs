@@ -221,7 +221,7 @@ mod tests {
     #[test]
     fn changes_are_parted_only_when_they_do_not_fit_a_transaction() {
         for (count, bytes, parts) in
-            [(0, 0, 1), (1, 0, 1), (127, 0, 1), (128, 0, 2), (3, 400_000, 2), (2, 1_000_000, 2)]
+            [(0, 0, 1), (1, 0, 1), (127, 0, 1), (128, 0, 2), (3, 300_000, 2), (2, 1_000_000, 2)]
         {
             let mut changes = Changes::default();
             (0..count).map(|at| change(at, bytes)).for_each(|(key, value)| changes.add(key, value));
