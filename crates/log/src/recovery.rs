@@ -321,9 +321,13 @@ impl Replay {
                 entries.insert(entry.index, recovered(entry));
             }
             Record::Truncate { from, .. } => drop(entries.split_off(from)),
-            Record::SnapshotMark { index, .. } => *entries = entries.split_off(&index.next()),
+            Record::SnapshotMark { index, .. } if *index >= compacted => {
+                *entries = entries.split_off(&index.next());
+            }
             Record::RemoveGroup { .. } => drop(self.entries.remove(&group)),
-            Record::HardState { .. } | Record::CarriedEntry { .. } => {}
+            Record::HardState { .. }
+            | Record::CarriedEntry { .. }
+            | Record::SnapshotMark { .. } => {}
         }
     }
 

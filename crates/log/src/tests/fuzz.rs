@@ -66,6 +66,12 @@ fn read(batches: &[Vec<Plain>], noise: Option<&[u8]>) -> Result<(), crate::LogEr
     recover(folder.path(), manifest).map(|_| ())
 }
 
+#[test]
+fn an_entry_before_the_newest_mark_is_refused_even_if_an_older_mark_follows_it() {
+    let batches = [vec![(3, 0, 9, 0, 0)], vec![(5, 0, 1, 0, 100)], vec![(3, 0, 1, 0, 0)]];
+    assert!(read(&batches, None).is_err(), "it is no log that anybody wrote");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
