@@ -116,6 +116,12 @@ fn create_at(path: &Path, header: SegmentHeader) -> io::Result<File> {
 
 /// Lays a file out to a length, so that writing into it does not change its length.
 fn allocate(file: &File, bytes: u64) -> io::Result<()> {
+    // A file system would hand out all that it has before it says that it is not enough, and
+    // everyone else on the disk would meet a full one meanwhile.
+    let disk = rustix::fs::fstatvfs(file)?;
+    if bytes > disk.f_bavail.saturating_mul(disk.f_frsize) {
+        return Err(io::ErrorKind::StorageFull.into());
+    }
     match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, bytes) {
         Ok(()) => Ok(()),
         // The file system can't; then writes allocate.
