@@ -14,7 +14,8 @@ use onefold_table::{Batch, FjallTable, KeyRange, Order, Table, TableError, Table
 const FLIPS_MAX: usize = 16;
 
 /// Small buffers, so that a short run reaches all kinds of files.
-const SMALL: TableOptions = TableOptions { cache_bytes: 1 << 20, memtable_bytes: 32 << 10 };
+const SMALL: TableOptions =
+    TableOptions { cache_bytes: 1 << 20, values_bytes: 8 << 10, memtable_bytes: 32 << 10 };
 
 type Pairs = Vec<(Bytes, Bytes)>;
 

@@ -11,6 +11,7 @@ mod folder;
 mod guard;
 mod journal;
 mod synced;
+mod values;
 mod verify;
 
 use std::fs;
@@ -28,6 +29,7 @@ use onefold_types::{DurationCounts, DurationHistogram};
 use self::folder::Folder;
 use self::guard::Guard;
 use self::synced::SyncedFile;
+use self::values::Values;
 use crate::batch::Part;
 use crate::range::joined;
 use crate::{Batch, KeyRange, Operation, Order, Scan, Table, TableError, View};
@@ -44,14 +46,19 @@ const SEQUENCE_KEY: &[u8] = b"\0sequence";
 const DATA_PREFIX: &[u8] = b"\x01";
 /// Most bytes of all journals together; beyond it fjall writes out buffers to shorten them.
 const JOURNAL_BYTES_MAX: u64 = 256 << 20;
-/// Threads of a table that write out buffers and compact.
-const WORKER_THREADS: usize = 2;
+/// Threads of a table that write out buffers and compact. One of them leaves compactions to the
+/// others, and turns in a circle while it waits for one of them to be free: with one other thread
+/// during each compaction, with two hardly ever.
+const WORKER_THREADS: usize = 3;
 
 /// How much memory a table may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TableOptions {
     /// Bytes of the cache of blocks.
     pub cache_bytes: u64,
+    /// Bytes of the cache of single values that were read from the table itself, not from a
+    /// snapshot of it: what state machines change again and again.
+    pub values_bytes: u64,
     /// Bytes of writes that are buffered in memory before they are written out; up to a few such
     /// buffers exist at a time. Fixed when the table is created.
     pub memtable_bytes: u64,
@@ -59,13 +66,14 @@ pub struct TableOptions {
 
 impl Default for TableOptions {
     fn default() -> Self {
-        Self { cache_bytes: 64 << 20, memtable_bytes: 32 << 20 }
+        Self { cache_bytes: 64 << 20, values_bytes: 64 << 20, memtable_bytes: 32 << 20 }
     }
 }
 
 /// A table on disk. Only one process can have it open.
 pub struct FjallTable {
     store: Arc<Store>,
+    values: Values,
     writer: Mutex<Writer>,
     write_durations: DurationHistogram,
 }
@@ -126,7 +134,8 @@ impl FjallTable {
         store.persist()?;
         synced.record(sequence)?;
         let writer = Mutex::new(Writer { sequence, synced });
-        Ok(Self { store, writer, write_durations: DurationHistogram::default() })
+        let values = Values::new(options.values_bytes);
+        Ok(Self { store, values, writer, write_durations: DurationHistogram::default() })
     }
 
     /// The folder of the table.
@@ -199,8 +208,10 @@ impl Drop for Store {
 impl View for FjallTable {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, TableError> {
         let key = joined(DATA_PREFIX, key);
-        let value = self.store.guard.run(|| self.store.keyspace().get(&key))?;
-        Ok(value.map(Bytes::from))
+        self.values.get(&key, || {
+            let value = self.store.guard.run(|| self.store.keyspace().get(&key))?;
+            Ok(value.map(Bytes::from))
+        })
     }
 
     fn scan(&self, range: KeyRange, order: Order) -> Scan<'_> {
@@ -223,6 +234,7 @@ impl Table for FjallTable {
         // One writer at a time: the numbers in the journal have no gaps.
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let sequence = writer.sequence + 1;
+        let mut change = self.values.change();
         self.store.guard.run_write(|| {
             let keyspace = self.store.keyspace();
             let database = self.store.database().clone();
@@ -231,12 +243,15 @@ impl Table for FjallTable {
             for Part { prefix, operations } in batch.into_parts() {
                 let prefix = joined(DATA_PREFIX, &prefix);
                 for operation in operations {
+                    let key = joined(&prefix, operation.key());
                     match operation {
-                        Operation::Put { key, value } => {
-                            fjall_batch.insert(keyspace, joined(&prefix, &key), value);
+                        Operation::Put { value, .. } => {
+                            change.note(&key, Some(&value));
+                            fjall_batch.insert(keyspace, key, value);
                         }
-                        Operation::Delete { key } => {
-                            fjall_batch.remove(keyspace, joined(&prefix, &key));
+                        Operation::Delete { .. } => {
+                            change.note(&key, None);
+                            fjall_batch.remove(keyspace, key);
                         }
                     }
                 }
@@ -244,6 +259,7 @@ impl Table for FjallTable {
             fjall_batch.insert(keyspace, SEQUENCE_KEY, &sequence.to_be_bytes()[..]);
             fjall_batch.commit()
         })?;
+        change.done();
         writer.sequence = sequence;
         self.write_durations.add(began.elapsed());
         Ok(())
