@@ -66,7 +66,7 @@ pub struct TableOptions {
 
 impl Default for TableOptions {
     fn default() -> Self {
-        Self { cache_bytes: 64 << 20, values_bytes: 64 << 20, memtable_bytes: 32 << 20 }
+        Self { cache_bytes: 32 << 20, values_bytes: 32 << 20, memtable_bytes: 32 << 20 }
     }
 }
 
