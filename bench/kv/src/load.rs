@@ -16,6 +16,10 @@ const KEY_BYTES: usize = 8;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Failures after which there is nothing to measure.
 const FAILURES_MAX: u64 = 10_000;
+/// How often what failed is written again while servers are filled.
+const FILLING_PASSES_MAX: usize = 20;
+/// Rest before that, since it is an overload that makes writes fail.
+const FILLING_PAUSE: Duration = Duration::from_secs(2);
 
 /// What clients do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +82,11 @@ struct Clients {
     answer_bytes_min: Vec<usize>,
     /// Whether a client's operation brought as much.
     is_whole: Vec<bool>,
+    /// The key of each client's operation.
+    keys: Vec<u32>,
     failed: u64,
+    failures_max: u64,
+    failed_keys: Vec<u32>,
     last_answer: Instant,
 }
 
@@ -91,7 +99,10 @@ impl Clients {
             idle: (0..count).rev().collect(),
             answer_bytes_min: vec![0; count],
             is_whole: vec![false; count],
+            keys: vec![0; count],
             failed: 0,
+            failures_max: FAILURES_MAX,
+            failed_keys: Vec::new(),
             last_answer: Instant::now(),
         }
     }
@@ -109,6 +120,7 @@ impl Clients {
         operation: impl FnOnce(&mut SmallRng, &mut [u8]) -> Next,
     ) -> Result<()> {
         let next = operation(&mut self.random, &mut self.value);
+        self.keys[client] = next.key;
         let (key, value) = (&key(next.key), self.value.as_slice());
         let operation = match next.what {
             What::Create => Operation::Create { key, value },
@@ -121,6 +133,31 @@ impl Clients {
         self.is_whole[client] = false;
         let link = client % fleet.len();
         fleet.wire(link).request(client as u32, operation)
+    }
+
+    /// Writes these keys with random values, and waits for all answers.
+    fn write<W: Wire>(
+        &mut self,
+        fleet: &mut Fleet<W>,
+        mut keys: impl Iterator<Item = u32>,
+        what: What,
+    ) -> Result<()> {
+        loop {
+            while let Some(client) = self.idle.pop() {
+                let Some(key) = keys.next() else {
+                    self.idle.push(client);
+                    break;
+                };
+                self.start(fleet, client, Instant::now(), |random, value| {
+                    random.fill(value);
+                    Next { key, what }
+                })?;
+            }
+            if !self.are_busy() {
+                return Ok(());
+            }
+            self.turn(fleet, TURN_MAX, |_| {})?;
+        }
     }
 
     /// Waits for answers; gives the microseconds of those that succeeded to `on_success`.
@@ -143,12 +180,14 @@ impl Clients {
                         on_success(u32::try_from(elapsed.as_micros()).unwrap_or(u32::MAX));
                     } else {
                         self.failed += 1;
+                        self.failed_keys.push(self.keys[client]);
                     }
                     self.idle.push(client);
                 }
             }
         })?;
-        ensure!(self.failed <= FAILURES_MAX, "more than {FAILURES_MAX} operations failed");
+        let failures_max = self.failures_max;
+        ensure!(self.failed <= failures_max, "more than {failures_max} operations failed");
         if self.are_busy() && self.last_answer.elapsed() > PATIENCE {
             bail!("no answer for {PATIENCE:?}");
         }
@@ -156,31 +195,28 @@ impl Clients {
     }
 }
 
-/// Writes each key once, in an order that is not theirs.
+/// Writes each key once, in an order that is not theirs; what fails is written again.
 ///
 /// # Errors
 ///
-/// A connection broke, or an operation failed.
+/// A connection broke, or keys could not be written however often.
 pub(crate) fn fill<W: Wire>(fleet: &mut Fleet<W>, load: Load) -> Result<()> {
     let mut clients = Clients::new(load.clients, load.value_bytes);
-    let mut keys = scattered(load.keys);
-    loop {
-        while let Some(client) = clients.idle.pop() {
-            let Some(key) = keys.next() else {
-                clients.idle.push(client);
-                break;
-            };
-            clients.start(fleet, client, Instant::now(), |random, value| {
-                random.fill(value);
-                Next { key, what: What::Create }
-            })?;
+    clients.failures_max = u64::from(load.keys);
+    clients.write(fleet, scattered(load.keys), What::Create)?;
+    for pass in 0..FILLING_PASSES_MAX {
+        let failed = std::mem::take(&mut clients.failed_keys);
+        if failed.is_empty() {
+            return Ok(());
         }
-        if !clients.are_busy() {
-            break;
-        }
-        clients.turn(fleet, TURN_MAX, |_| {})?;
+        // A failed write may have happened: then ZooKeeper refuses to create, else to put.
+        let what = if pass % 2 == 0 { What::Put } else { What::Create };
+        std::thread::sleep(FILLING_PAUSE);
+        clients.last_answer = Instant::now();
+        clients.write(fleet, failed.into_iter(), what)?;
     }
-    ensure!(clients.failed == 0, "{} of {} keys were not written", clients.failed, load.keys);
+    let failed = clients.failed_keys.len();
+    ensure!(failed == 0, "{failed} of {} keys could not be written", load.keys);
     Ok(())
 }
 
