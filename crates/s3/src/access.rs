@@ -10,6 +10,7 @@ use s3s::access::{S3Access, S3AccessContext};
 use s3s::{S3Error, S3Result, s3_error};
 
 use crate::errors::not_implemented;
+use crate::gateway::acl;
 
 /// The checks behind the signature.
 pub(crate) struct Policy;
@@ -130,11 +131,9 @@ fn refusal(name: &str, value: &str) -> Option<S3Error> {
         }
         "x-amz-tagging" if !value.is_empty() => Some(not_implemented("tagging")),
         "x-amz-acl" if value != "private" && value != "bucket-owner-full-control" => {
-            Some(s3_error!(AccessControlListNotSupported, "buckets do not allow ACLs"))
+            Some(acl::not_supported())
         }
-        name if name.starts_with("x-amz-grant-") => {
-            Some(s3_error!(AccessControlListNotSupported, "buckets do not allow ACLs"))
-        }
+        name if name.starts_with("x-amz-grant-") => Some(acl::not_supported()),
         "x-amz-storage-class" if value != "STANDARD" => {
             Some(s3_error!(InvalidStorageClass, "the only storage class is STANDARD"))
         }

@@ -9,12 +9,14 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use hyper::header::{
-    CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, EXPECT, HeaderMap, HeaderName, HeaderValue, SERVER,
+    AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, EXPECT, HeaderMap, HeaderName,
+    HeaderValue, SERVER,
 };
 use hyper::{Method, Request, Response, StatusCode};
 use s3s::service::S3Service;
 use s3s::{Body, S3Error, S3Result, StdError, s3_error};
 
+use crate::REGION;
 use crate::admission::{Admission, Place, TRANSFER_BYTES};
 use crate::body::{BodyChecks, FaultCell, Framing, RequestBody, SIGNED_CHUNK_BYTES_MAX};
 use crate::config::Config;
@@ -68,6 +70,7 @@ impl Front {
     async fn serve(&self, request: Request<Incoming>) -> S3Result<(Response<Body>, Place)> {
         let place = self.shared.admission.request().await?;
         refuse_forms(&request)?;
+        refuse_region(request.headers())?;
         let _memory = self.shared.admission.memory(self.body_memory(&request)).await?;
         let fault = FaultCell::default();
         let request = self.wrap(request, fault.clone())?;
@@ -145,6 +148,24 @@ fn refuse_forms(request: &Request<Incoming>) -> S3Result<()> {
     Ok(())
 }
 
+/// The library beneath takes any region of lower-case letters, digits and hyphens, and has no answer
+/// from which a client could learn a better one; s3cmd, whose default is `US`, asks for that.
+fn refuse_region(headers: &HeaderMap) -> S3Result<()> {
+    let authorization = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let credential = authorization.and_then(|text| text.split_once("Credential="));
+    let Some(region) = credential.and_then(|(_, scope)| scope.split('/').nth(2)) else {
+        return Ok(());
+    };
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if !region.is_empty() && region.bytes().all(is_plain) {
+        return Ok(());
+    }
+    Err(s3_error!(
+        AuthorizationHeaderMalformed,
+        "the authorization header is malformed; the region {region:?} is wrong; expecting {REGION:?}"
+    ))
+}
+
 fn error_response(error: S3Error) -> Response<Body> {
     error.to_http_response().unwrap_or_else(|_| {
         let mut response = Response::new(Body::empty());
@@ -171,6 +192,9 @@ fn complete_error(response: &mut Response<Body>, resource: &str, id: &str) {
         let code = text.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>"));
         let message = errors::default_message(code.map_or("", |(code, _)| code));
         text.push_str(&format!("<Message>{message}</Message>"));
+    }
+    if text.contains("<Code>AuthorizationHeaderMalformed</Code>") {
+        text.push_str(&format!("<Region>{REGION}</Region>"));
     }
     let resource = resource.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     text.push_str(&format!("<Resource>{resource}</Resource><RequestId>{id}</RequestId></Error>"));

@@ -14,5 +14,6 @@ mod keyspaces;
 mod local_cluster;
 mod membership;
 mod moving;
+mod s3_clients;
 mod surface;
 mod torture;

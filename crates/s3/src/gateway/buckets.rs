@@ -80,3 +80,13 @@ pub(super) async fn get_bucket_location(
     gateway.files.head_bucket(&bucket).await.map_err(|error| from_files(&error))?;
     Ok(S3Response::new(GetBucketLocationOutput::default()))
 }
+
+/// No bucket has versions, which is an empty answer. Clients ask before they empty a bucket.
+pub(super) async fn get_bucket_versioning(
+    gateway: &Gateway,
+    request: S3Request<GetBucketVersioningInput>,
+) -> S3Result<S3Response<GetBucketVersioningOutput>> {
+    let bucket = request.input.bucket;
+    gateway.files.head_bucket(&bucket).await.map_err(|error| from_files(&error))?;
+    Ok(S3Response::new(GetBucketVersioningOutput::default()))
+}

@@ -7,7 +7,7 @@ use s3s::dto::{ETag, EncodingType, Owner, Timestamp};
 use s3s::{S3Result, s3_error};
 
 /// The account that owns everything: clusters have keys, not accounts.
-const OWNER: &str = "onefold";
+pub(crate) const OWNER: &str = "onefold";
 
 /// Milliseconds as a point in time.
 pub(crate) fn timestamp(time: Time) -> Timestamp {

@@ -2,6 +2,7 @@
 //!
 //! Nothing in here knows of signatures, sockets or limits on time: the layers above did that.
 
+pub(crate) mod acl;
 mod buckets;
 pub(crate) mod convert;
 mod copy;
@@ -54,6 +55,11 @@ operations! {
     delete_bucket: DeleteBucketInput -> DeleteBucketOutput = buckets;
     head_bucket: HeadBucketInput -> HeadBucketOutput = buckets;
     get_bucket_location: GetBucketLocationInput -> GetBucketLocationOutput = buckets;
+    get_bucket_versioning: GetBucketVersioningInput -> GetBucketVersioningOutput = buckets;
+    get_bucket_acl: GetBucketAclInput -> GetBucketAclOutput = acl;
+    put_bucket_acl: PutBucketAclInput -> PutBucketAclOutput = acl;
+    get_object_acl: GetObjectAclInput -> GetObjectAclOutput = acl;
+    put_object_acl: PutObjectAclInput -> PutObjectAclOutput = acl;
     list_objects: ListObjectsInput -> ListObjectsOutput = listing;
     list_objects_v2: ListObjectsV2Input -> ListObjectsV2Output = listing;
     get_object: GetObjectInput -> GetObjectOutput = read;

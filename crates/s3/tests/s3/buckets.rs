@@ -67,9 +67,42 @@ async fn any_region_is_accepted_and_one_is_reported() {
 async fn what_is_absent_says_so() {
     let server = Server::start().await;
     let client = server.with_bucket().await;
-    for path in ["/bucket?versioning", "/bucket?acl", "/bucket?policy", "/bucket?lifecycle"] {
+    for path in ["/bucket?policy", "/bucket?lifecycle"] {
         assert_eq!(client.get(path).await.error(), (501, "NotImplemented".to_owned()), "{path}");
     }
     let tagging = client.put("/bucket/key?tagging", b"<Tagging><TagSet/></Tagging>").await;
     assert_eq!(tagging.error(), (501, "NotImplemented".to_owned()));
+}
+
+#[tokio::test]
+async fn lists_of_access_are_what_they_are_when_the_owner_owns_all() {
+    let server = Server::start().await;
+    let client = server.with_bucket().await;
+    client.put("/bucket/key", b"").await;
+    for path in ["/bucket?acl", "/bucket/key?acl"] {
+        let acl = client.get(path).await;
+        assert_eq!((acl.status, acl.one("Permission")), (200, "FULL_CONTROL".to_owned()));
+        // What was read can be written back, and nothing else.
+        assert_eq!(client.put(path, &acl.body).await.status, 200, "{path}");
+        let other = acl.text().replace("<ID>onefold", "<ID>somebody");
+        let refused = client.put(path, other.as_bytes()).await;
+        assert_eq!(refused.error(), (400, "AccessControlListNotSupported".to_owned()));
+        for (acl, status) in [("private", 200), ("public-read", 400)] {
+            let put = Request::new("PUT", path).header("x-amz-acl", acl);
+            assert_eq!(client.send(put).await.status, status, "{path} {acl}");
+        }
+    }
+    let absent = client.get("/bucket/absent?acl").await;
+    assert_eq!(absent.error(), (404, "NoSuchKey".to_owned()));
+}
+
+#[tokio::test]
+async fn a_bucket_without_versions_says_so() {
+    let server = Server::start().await;
+    let client = server.with_bucket().await;
+    let versioning = client.get("/bucket?versioning").await;
+    assert_eq!(versioning.status, 200);
+    assert!(!versioning.text().contains("Status"), "{}", versioning.text());
+    let absent = client.get("/absent?versioning").await;
+    assert_eq!(absent.error(), (404, "NoSuchBucket".to_owned()));
 }

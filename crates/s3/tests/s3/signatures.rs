@@ -105,3 +105,13 @@ async fn chunks_are_verified_one_by_one() {
     assert_eq!(client.send(put()).await.status, 200);
     assert_eq!(client.get("/bucket/key").await.body, bytes);
 }
+
+#[tokio::test]
+async fn a_region_that_cannot_be_is_answered_with_one_that_can() {
+    let server = Server::start().await;
+    let mut client = server.client();
+    client.region = "US".to_owned();
+    let refused = client.get("/").await;
+    assert_eq!(refused.error(), (400, "AuthorizationHeaderMalformed".to_owned()));
+    assert_eq!(refused.one("Region"), "us-east-1");
+}
