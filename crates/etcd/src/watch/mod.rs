@@ -6,10 +6,11 @@
 //!                 └──► a short queue ──► answers
 //! ```
 //!
-//! One task, the [`session`], serves a stream. It takes events from one watch at a time, and only
-//! when the queue to the client has room. A client that does not read therefore costs one batch of
+//! One task, the [`session`], serves a stream. It takes events from the watches that have some, and only
+//! when the queue to the client has room. A client that does not read therefore costs a few batches of
 //! events and delays nobody: its watchers are not asked, and read what they missed from history.
 
+mod answers;
 mod create;
 mod follow;
 mod fragment;
@@ -17,8 +18,7 @@ mod leader;
 mod progress;
 mod session;
 
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
+use futures::stream::BoxStream;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use crate::gateway::Gateway;
@@ -26,25 +26,22 @@ use crate::proto::etcdserverpb::watch_server::Watch;
 use crate::proto::etcdserverpb::{WatchRequest, WatchResponse};
 use session::Session;
 
-/// Answers that wait for the connection, beside the one that the session holds.
-const ANSWERS_QUEUED_MAX: usize = 4;
-
 #[async_trait]
 impl Watch for Gateway {
-    type WatchStream = ReceiverStream<Result<WatchResponse, Status>>;
+    type WatchStream = BoxStream<'static, Result<WatchResponse, Status>>;
 
     async fn watch(
         &self,
         request: Request<Streaming<WatchRequest>>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         let stream = self.admit_stream(request).await?;
-        let (answers, queue) = mpsc::channel(ANSWERS_QUEUED_MAX);
+        let (answers, queue) = answers::queue();
         let counted = self.metrics.watch_streams.count();
         let session = Session::new(self.clone(), stream.kv, answers, stream.requires_leader);
         tokio::spawn(async move {
             let _counted = counted;
             session.run(stream.requests).await;
         });
-        Ok(Response::new(ReceiverStream::new(queue)))
+        Ok(Response::new(queue))
     }
 }

@@ -10,10 +10,11 @@ use futures::future::{AbortHandle, Aborted, BoxFuture};
 use futures::stream::{FuturesUnordered, StreamExt};
 use onefold_kv::{Header, Kv, KvError, WatchBatch, Watcher};
 use onefold_types::Revision;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{self, Instant, Interval};
 use tonic::{Status, Streaming};
 
+use super::answers::{Answers, Gone};
 use super::create::Create;
 use super::follow::{Followed, News, Waiting};
 use super::fragment;
@@ -28,7 +29,6 @@ use crate::proto::etcdserverpb::{WatchCreateRequest, WatchRequest, WatchResponse
 /// The id in answers about no watch.
 const NO_WATCH: i64 = -1;
 
-type Answers = mpsc::Sender<Result<WatchResponse, Status>>;
 type Creating = BoxFuture<'static, (Create, Result<(Header, Box<dyn Watcher>), KvError>)>;
 
 /// The state of one stream.
@@ -81,6 +81,12 @@ enum End {
     Told(Status),
 }
 
+impl From<Gone> for End {
+    fn from(_: Gone) -> Self {
+        Self::Quiet
+    }
+}
+
 impl Session {
     pub(crate) fn new(
         gateway: Gateway,
@@ -114,13 +120,15 @@ impl Session {
     pub(crate) async fn run(mut self, mut requests: Streaming<WatchRequest>) {
         let mut is_open = true;
         let end = loop {
-            if let Err(end) = self.step(&mut requests, &mut is_open).await {
+            let stepped = self.step(&mut requests, &mut is_open).await;
+            let sent = self.answers.flush().await.map_err(End::from);
+            if let Err(end) = stepped.and(sent) {
                 break end;
             }
         };
         if let End::Told(status) = end {
             // Fails only when the client is gone, which needs no answer.
-            let _ = self.answers.send(Err(status)).await;
+            let _ = self.answers.end(status).await;
         }
     }
 
@@ -149,10 +157,7 @@ impl Session {
                 Err(_) => Err(End::Quiet),
             },
             (create, result) = finished(&mut self.creating) => self.created(create, result).await,
-            Some(followed) = self.following.next() => match followed {
-                Ok((followed, news)) => self.news(followed, news).await,
-                Err(Aborted) => Ok(()),
-            },
+            Some(followed) = self.following.next() => self.followed(followed).await,
             present = finished(&mut self.progress.asking) => self.start_round(present).await,
             _ = self.progress.clock.tick() => {
                 self.progress.wanted.by_clock = true;
@@ -307,6 +312,22 @@ impl Session {
         }
     }
 
+    /// Deals with the news of one watch, and with those of others that have come by now.
+    async fn followed(&mut self, first: Result<(Followed, News), Aborted>) -> Result<(), End> {
+        let mut next = Some(first);
+        while let Some(followed) = next {
+            // A canceled watch has nothing to say.
+            if let Ok((followed, news)) = followed {
+                self.news(followed, news).await?;
+            }
+            next = match self.answers.has_room() {
+                true => self.following.next().now_or_never().flatten(),
+                false => None,
+            };
+        }
+        Ok(())
+    }
+
     async fn news(&mut self, followed: Followed, news: News) -> Result<(), End> {
         match news {
             News::Batch(batch) => self.batch(followed, batch).await,
@@ -433,7 +454,7 @@ impl Session {
     }
 
     async fn send(&mut self, response: WatchResponse) -> Result<(), End> {
-        self.answers.send(Ok(response)).await.map_err(|_| End::Quiet)
+        Ok(self.answers.send(response).await?)
     }
 }
 
