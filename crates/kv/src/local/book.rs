@@ -1,11 +1,13 @@
 //! The leader's book of leases: when each is over.
+//!
+//! Pure but for its lock: times come in, counted by one clock of the process that goes on while the
+//! process does not run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use onefold_types::Term;
-use tokio::time::Instant;
 
 use crate::LeaseId;
 use crate::store::stored::StoredLease;
@@ -31,6 +33,8 @@ struct Open {
     term: Term,
     /// Whether every lease there is has been entered.
     complete: bool,
+    /// Leases that ended before that: who reads the old ones may still have seen them.
+    ended: BTreeSet<LeaseId>,
     clock: LeaseClock,
     /// How long a lease goes without a note of the time it has left.
     note_interval: Duration,
@@ -51,15 +55,15 @@ struct Entry {
 
 /// The time that passes for leases since the term began: that in which this process runs.
 struct LeaseClock {
-    seen: Instant,
+    seen: Duration,
     passed: Duration,
     /// Time that did not count and was not told yet.
     lost: Duration,
 }
 
 impl LeaseClock {
-    fn read(&mut self, now: Instant) -> Duration {
-        let since = now.saturating_duration_since(self.seen);
+    fn read(&mut self, now: Duration) -> Duration {
+        let since = now.saturating_sub(self.seen);
         self.seen = self.seen.max(now);
         if since > STALL {
             self.lost += since - TICK;
@@ -73,7 +77,7 @@ impl LeaseClock {
 
 /// What the book says about a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub enum Found {
     /// This node does not keep the book of this term, or not yet.
     Closed,
     /// No such lease, or its time is over.
@@ -89,10 +93,11 @@ pub(super) enum Found {
 
 impl Book {
     /// Begins a term's book: grants are entered from now on.
-    pub(super) fn open(&self, term: Term, note_interval: Duration, now: Instant) {
+    pub(super) fn open(&self, term: Term, note_interval: Duration, now: Duration) {
         *self.lock() = Some(Open {
             term,
             complete: false,
+            ended: BTreeSet::new(),
             clock: LeaseClock { seen: now, passed: Duration::ZERO, lost: Duration::ZERO },
             note_interval,
             leases: BTreeMap::new(),
@@ -108,11 +113,11 @@ impl Book {
 
     /// Enters the leases that were there before the term: each with the time that was last noted, or
     /// all of its time, and in any case with enough to be renewed.
-    pub(super) fn complete(&self, leases: Vec<(LeaseId, StoredLease)>, now: Instant) {
+    pub(super) fn complete(&self, leases: Vec<(LeaseId, StoredLease)>, now: Duration) {
         if let Some(open) = &mut *self.lock() {
             let now = open.clock.read(now);
             for (id, lease) in leases {
-                if !open.leases.contains_key(&id) {
+                if !open.leases.contains_key(&id) && !open.ended.contains(&id) {
                     let ttl = seconds(lease.ttl_seconds);
                     let is_noted = lease.left_seconds > 0;
                     let noted = if is_noted { seconds(lease.left_seconds) } else { ttl };
@@ -121,11 +126,12 @@ impl Book {
                 }
             }
             open.complete = true;
+            open.ended.clear();
         }
     }
 
     /// Enters a new lease.
-    pub(super) fn granted(&self, id: LeaseId, ttl_seconds: i64, now: Instant) {
+    pub(super) fn granted(&self, id: LeaseId, ttl_seconds: i64, now: Duration) {
         if let Some(open) = &mut *self.lock() {
             let now = open.clock.read(now);
             let ttl = seconds(ttl_seconds);
@@ -137,6 +143,9 @@ impl Book {
     pub(super) fn ended(&self, id: LeaseId) {
         if let Some(open) = &mut *self.lock() {
             open.strike(id);
+            if !open.complete {
+                open.ended.insert(id);
+            }
         }
     }
 
@@ -144,7 +153,7 @@ impl Book {
     ///
     /// When the answer says that less was noted, the note must be [cleared](Self::cleared) before anybody
     /// hears that the lease was renewed.
-    pub(super) fn renew(&self, term: Term, id: LeaseId, now: Instant) -> Found {
+    pub(super) fn renew(&self, term: Term, id: LeaseId, now: Duration) -> Found {
         let mut book = self.lock();
         let Some(open) = book.as_mut().filter(|open| open.term == term && open.complete) else {
             return Found::Closed;
@@ -170,7 +179,7 @@ impl Book {
     }
 
     /// The time that a lease has left.
-    pub(super) fn left(&self, term: Term, id: LeaseId, now: Instant) -> Found {
+    pub(super) fn left(&self, term: Term, id: LeaseId, now: Duration) -> Found {
         let mut book = self.lock();
         let Some(open) = book.as_mut().filter(|open| open.term == term && open.complete) else {
             return Found::Closed;
@@ -185,7 +194,7 @@ impl Book {
     }
 
     /// The first leases, at most so many, whose time is over.
-    pub(super) fn due(&self, now: Instant, count_max: usize) -> Vec<LeaseId> {
+    pub(super) fn due(&self, now: Duration, count_max: usize) -> Vec<LeaseId> {
         let mut book = self.lock();
         let Some(open) = &mut *book else { return Vec::new() };
         let now = open.clock.read(now);
@@ -195,7 +204,7 @@ impl Book {
 
     /// The first leases, at most so many, whose time is to be noted, with the seconds that they have
     /// left. They count as noted from now on.
-    pub(super) fn to_note(&self, now: Instant, count_max: usize) -> Vec<(LeaseId, i64)> {
+    pub(super) fn to_note(&self, now: Duration, count_max: usize) -> Vec<(LeaseId, i64)> {
         let mut book = self.lock();
         let Some(open) = &mut *book else { return Vec::new() };
         let now = open.clock.read(now);
@@ -205,7 +214,7 @@ impl Book {
     }
 
     /// Lets the time pass. Answers how much of it did not count since this was last asked.
-    pub(super) fn tick(&self, now: Instant) -> Duration {
+    pub(super) fn tick(&self, now: Duration) -> Duration {
         let mut book = self.lock();
         let Some(open) = &mut *book else { return Duration::ZERO };
         open.clock.read(now);
@@ -271,12 +280,12 @@ mod tests {
     /// A book, and a clock at which somebody looks all the time.
     struct Desk {
         book: Book,
-        now: Instant,
+        now: Duration,
     }
 
     impl Desk {
         fn with(leases: Vec<(LeaseId, StoredLease)>) -> Self {
-            let desk = Self { book: Book::default(), now: Instant::now() };
+            let desk = Self { book: Book::default(), now: Duration::from_secs(1000) };
             desk.book.open(TERM, NOTE_INTERVAL, desk.now);
             desk.book.complete(leases, desk.now);
             desk
@@ -338,7 +347,7 @@ mod tests {
 
     #[test]
     fn only_a_complete_book_of_the_term_answers() {
-        let start = Instant::now();
+        let start = Duration::from_secs(1000);
         let book = Book::default();
         assert_eq!(book.renew(TERM, ID, start), Found::Closed);
         book.open(TERM, NOTE_INTERVAL, start);
@@ -353,13 +362,23 @@ mod tests {
 
     #[test]
     fn a_grant_during_the_reading_of_old_leases_keeps_its_deadline() {
-        let start = Instant::now();
+        let start = Duration::from_secs(1000);
         let later = start + Duration::from_secs(1);
         let book = Book::default();
         book.open(TERM, NOTE_INTERVAL, start);
         book.granted(ID, 10, later);
         book.complete(vec![(ID, lease(10, 0))], start);
         assert_eq!(book.left(TERM, ID, later), alive(10));
+    }
+
+    #[test]
+    fn a_lease_that_ends_during_the_reading_of_old_leases_stays_ended() {
+        let start = Duration::from_secs(1000);
+        let book = Book::default();
+        book.open(TERM, NOTE_INTERVAL, start);
+        book.ended(ID);
+        book.complete(vec![(ID, lease(10, 0))], start);
+        assert_eq!(book.renew(TERM, ID, start), Found::Over);
     }
 
     #[test]

@@ -44,6 +44,8 @@ struct State {
     compacted: Revision,
     ring: VecDeque<(Arc<RevisionEvents>, usize)>,
     ring_bytes: usize,
+    /// The bound, if it is not [`RING_REVISIONS_MAX`].
+    ring_revisions_max: Option<usize>,
     seats: BTreeMap<u64, Entry>,
     seats_given: u64,
     /// Seats for one key.
@@ -67,6 +69,11 @@ impl Hub {
     /// The newest revision whose events are out.
     pub(super) fn current(&self) -> Revision {
         self.lock().current
+    }
+
+    /// Keeps no more than so many revisions in memory from now on.
+    pub(super) fn keep_at_most(&self, revisions_max: usize) {
+        self.lock().ring_revisions_max = Some(revisions_max);
     }
 
     /// Hands out what was committed, in order.
@@ -146,7 +153,8 @@ impl State {
         }
         self.ring.push_back((Arc::new(revision), bytes));
         self.ring_bytes += bytes;
-        while self.ring.len() > RING_REVISIONS_MAX || self.ring_bytes > RING_BYTES_MAX {
+        let revisions_max = self.ring_revisions_max.unwrap_or(RING_REVISIONS_MAX);
+        while self.ring.len() > revisions_max || self.ring_bytes > RING_BYTES_MAX {
             let Some((_, bytes)) = self.ring.pop_front() else { break };
             self.ring_bytes -= bytes;
         }

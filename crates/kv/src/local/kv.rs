@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::book::Found;
 use super::errors::{from_propose, from_read};
 use super::watcher::LocalWatcher;
+use super::watching::Watching;
 use super::{LocalKv, blocking, header, propose};
 use crate::limits::{REQUEST_BYTES_LIMIT, REQUEST_TIMEOUT, WATCH_WAIT_MAX};
 use crate::remote::error_of_call;
@@ -353,12 +354,14 @@ impl LocalKv {
     ) -> Result<Option<LeaseKeepAliveResponse>, KvError> {
         let Some((term, view)) = self.lead_here().await? else { return Ok(None) };
         let header = self.header_of(&view)?;
-        let ttl = match self.inner.shared.book.renew(term, id, Instant::now()) {
+        let ttl = match self.inner.shared.book.renew(term, id, self.inner.shared.now()) {
             Found::Closed => return Ok(None),
             Found::Over => Duration::ZERO,
             Found::Alive { left, is_noted: false } => left,
             Found::Alive { left, is_noted: true } => {
-                self.clear_note(term, id).await?;
+                if !self.clear_note(term, id).await? {
+                    return Ok(None);
+                }
                 left
             }
         };
@@ -369,7 +372,7 @@ impl LocalKv {
     /// The time that a lease has left by this node's book; nothing when this node does not lead.
     pub(crate) async fn left_here(&self, id: LeaseId) -> Result<Option<Option<Duration>>, KvError> {
         let Some((term, _)) = self.lead_here().await? else { return Ok(None) };
-        Ok(match self.inner.shared.book.left(term, id, Instant::now()) {
+        Ok(match self.inner.shared.book.left(term, id, self.inner.shared.now()) {
             Found::Closed => None,
             Found::Over => Some(None),
             Found::Alive { left, .. } => Some(Some(left)),
@@ -377,13 +380,19 @@ impl LocalKv {
     }
 
     /// Has the log forget that a lease had less time, before its client hears that it has all of it:
-    /// the next leader would go on from the note.
-    async fn clear_note(&self, term: Term, id: LeaseId) -> Result<(), KvError> {
+    /// the next leader would go on from the note. False when that leader may have gone on already.
+    async fn clear_note(&self, term: Term, id: LeaseId) -> Result<bool, KvError> {
         let _not_while_noting = self.inner.shared.notes.read().await;
         let command = Command::LeaseCheckpoint { term, left: vec![(id, 0)] };
         propose(&self.inner.group, command).await?;
+        // A later leader to whom the command was sent on has found it out of date, and the note as it
+        // was. That this one has led all the while says that it was not sent on.
+        let now = *self.inner.leadership.borrow();
+        if !now.is_self || now.term != term {
+            return Ok(false);
+        }
         self.inner.shared.book.cleared(term, id);
-        Ok(())
+        Ok(true)
     }
 
     /// The term in which this node leads, confirmed by a majority after the call began, and a view
@@ -442,8 +451,9 @@ impl LocalKv {
         let mut permit = self.watch_permit(request.span());
         permit.check()?;
         let seat = inner.shared.hub.sit(request.span(), request.from_revision);
+        let watching = Watching::new(seat, request, bytes_max);
         let looks = inner.history_looks.clone();
-        Ok(LocalWatcher::new(inner.group.clone(), seat, request, bytes_max, looks, permit))
+        Ok(LocalWatcher::new(inner.group.clone(), watching, looks, permit))
     }
 
     pub(super) async fn view(&self, local: bool) -> Result<SpaceView, KvError> {

@@ -33,7 +33,7 @@ pub(super) async fn run(group: Group, shared: Arc<Shared>, note_interval: Durati
     loop {
         let now = *leadership.borrow_and_update();
         if now.is_self {
-            shared.book.open(now.term, note_interval, Instant::now());
+            shared.book.open(now.term, note_interval, shared.now());
             tokio::select! {
                 () = lead(&group, &shared, now.term) => {}
                 changed = leadership.changed() => if changed.is_err() { return },
@@ -52,7 +52,7 @@ async fn lead(group: &Group, shared: &Shared, term: Term) {
         sleep(RETRY).await;
     }
     match lease::all(&group.view()) {
-        Ok(leases) => shared.book.complete(leases, Instant::now()),
+        Ok(leases) => shared.book.complete(leases, shared.now()),
         Err(error) => {
             // The host stops on the same error; until then nothing expires.
             tracing::error!(group = %group.id(), %error, "reading the leases failed");
@@ -62,7 +62,7 @@ async fn lead(group: &Group, shared: &Shared, term: Term) {
     let mut clock = Clock { last: Instant::now() };
     loop {
         clock.tick(group, shared).await;
-        for id in shared.book.due(clock.last, EXPIRIES_PER_TICK_MAX) {
+        for id in shared.book.due(shared.now(), EXPIRIES_PER_TICK_MAX) {
             clock.tick_during(group, shared, expire(group, shared, id, term)).await;
         }
         clock.tick_during(group, shared, note(group, shared, term)).await;
@@ -79,7 +79,7 @@ impl Clock {
     async fn tick(&mut self, group: &Group, shared: &Shared) {
         sleep_until(self.last + TICK).await;
         self.last = Instant::now();
-        let lost = shared.book.tick(self.last);
+        let lost = shared.book.tick(shared.now());
         if !lost.is_zero() {
             tracing::warn!(group = %group.id(), ?lost, "leases get the time that was lost");
         }
@@ -117,7 +117,7 @@ async fn expire(group: &Group, shared: &Shared, id: LeaseId, term: Term) {
 async fn note(group: &Group, shared: &Shared, term: Term) {
     // Who clears a note waits, so that the log has both in this order.
     let _alone = shared.notes.write().await;
-    let left = shared.book.to_note(Instant::now(), NOTES_PER_TICK_MAX);
+    let left = shared.book.to_note(shared.now(), NOTES_PER_TICK_MAX);
     if left.is_empty() {
         return;
     }

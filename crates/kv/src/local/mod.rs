@@ -8,7 +8,10 @@
 //!                 └─► how full it is and how much history there is ◄── upkeep
 //! LocalKv ── propose, read ──► Group
 //! ```
+//!
+//! [`attendant`] has the same without the tasks, for simulation.
 
+pub(crate) mod attendant;
 mod auth;
 mod book;
 mod errors;
@@ -19,9 +22,11 @@ mod options;
 mod sweeper;
 mod upkeep;
 mod watcher;
+mod watching;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use onefold_replica::{Group, Leadership};
 use onefold_transport::Peers;
@@ -62,8 +67,9 @@ pub struct Feed {
     shared: Arc<Shared>,
 }
 
-#[derive(Default)]
 struct Shared {
+    /// The clock by which leases live.
+    clock: LeaseTime,
     hub: Arc<Hub>,
     book: Book,
     /// Written by who notes the time of leases in the log, read by who clears such notes.
@@ -76,7 +82,35 @@ struct Shared {
     full: Notify,
 }
 
+/// The time of one clock that goes on while the process does not run.
+pub(crate) type LeaseTime = Box<dyn Fn() -> Duration + Send + Sync>;
+
+impl Default for Shared {
+    fn default() -> Self {
+        let start = Instant::now();
+        Self::with_clock(Box::new(move || start.elapsed()))
+    }
+}
+
 impl Shared {
+    fn with_clock(clock: LeaseTime) -> Self {
+        Self {
+            clock,
+            hub: Arc::default(),
+            book: Book::default(),
+            notes: RwLock::default(),
+            auth: Known::default(),
+            sweep_is_due: AtomicBool::default(),
+            sweep_wake: Notify::default(),
+            position: Mutex::default(),
+            full: Notify::default(),
+        }
+    }
+
+    fn now(&self) -> Duration {
+        (self.clock)()
+    }
+
     fn position(&self) -> Position {
         *self.position.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -100,7 +134,7 @@ impl Observer for Feed {
         for change in round.leases {
             match change {
                 LeaseChange::Granted { id, ttl_seconds } => {
-                    self.shared.book.granted(id, ttl_seconds, Instant::now());
+                    self.shared.book.granted(id, ttl_seconds, self.shared.now());
                 }
                 LeaseChange::Ended(id) => self.shared.book.ended(id),
             }

@@ -57,7 +57,7 @@ async fn lead(group: &Group, shared: &Shared, options: KvOptions) -> Infallible 
 }
 
 /// What is to be done at the tick of this number.
-fn due(options: &KvOptions, position: &Position, tick: u64) -> Option<Command> {
+pub(super) fn due(options: &KvOptions, position: &Position, tick: u64) -> Option<Command> {
     if position.quota_bytes != options.quota_bytes {
         return Some(Command::SetQuota { quota_bytes: options.quota_bytes });
     }

@@ -9,85 +9,44 @@ use tokio::sync::Semaphore;
 
 use super::auth::WatchPermit;
 use super::errors::from_read;
-use super::hub::{Seat, Taken};
+use super::watching::{News, Watching, look_back};
 use super::{blocking, header};
 use crate::limits::REQUEST_TIMEOUT;
-use crate::store::RevisionEvents;
-use crate::store::history::{self, Query};
-use crate::store::state::State;
-use crate::{Event, Header, KvError, WatchBatch, WatchRequest, Watcher};
+use crate::store::history::Query;
+use crate::{Event, Header, KvError, WatchBatch, Watcher};
 
-/// Events that one look into the history passes at most before it answers.
-const HISTORY_LOOKS_MAX: usize = 10_000;
-
-/// Follows a span: from the hub's ring, and from history when it is behind.
+/// [`Watching`], and the waiting for news and for history.
 pub(super) struct LocalWatcher {
     group: Group,
-    seat: Seat,
-    request: WatchRequest,
-    bytes_max: usize,
+    watching: Watching,
     /// Bounds the looks into history at once, over all watchers.
     history_looks: Arc<Semaphore>,
-    compacted: Option<Revision>,
     permit: WatchPermit,
 }
 
 impl LocalWatcher {
     pub(super) fn new(
         group: Group,
-        seat: Seat,
-        request: WatchRequest,
-        bytes_max: usize,
+        watching: Watching,
         history_looks: Arc<Semaphore>,
         permit: WatchPermit,
     ) -> Self {
-        Self { group, seat, request, bytes_max, history_looks, compacted: None, permit }
+        Self { group, watching, history_looks, permit }
     }
 
     /// What there is to say now, with or without events.
     pub(super) fn batch(&self, events: Vec<Event>) -> WatchBatch {
         let next_revision = self.next_revision();
-        WatchBatch { header: self.header(), events, next_revision, compacted: self.compacted }
+        let compacted = self.watching.compacted();
+        WatchBatch { header: self.header(), events, next_revision, compacted }
     }
 
-    fn wanted(&self, revisions: &[Arc<RevisionEvents>]) -> Vec<Event> {
-        let events = revisions.iter().flat_map(|revision| &revision.events);
-        let wanted = events.filter(|event| {
-            self.request.filters.pass(event.kind) && self.seat.span().contains(&event.kv.key)
-        });
-        wanted
-            .map(|event| Event {
-                kind: event.kind,
-                kv: event.kv.clone(),
-                prev_kv: event.prev_kv.clone().filter(|_| self.request.prev_kv),
-            })
-            .collect()
-    }
-
-    async fn look_back(&mut self, from: Revision) -> Result<Vec<Event>, KvError> {
-        let query = Query {
-            span: self.seat.span().clone(),
-            filters: self.request.filters,
-            prev_kv: self.request.prev_kv,
-            from,
-            bytes_max: self.bytes_max,
-            looks_max: HISTORY_LOOKS_MAX,
-        };
+    async fn look_back(&mut self, query: Query) -> Result<Vec<Event>, KvError> {
         let _permit = self.history_looks.acquire().await.expect("the semaphore is never closed");
         let view = self.group.read(Consistency::Local, REQUEST_TIMEOUT).await;
         let view = view.map_err(from_read)?;
-        let found = blocking(move || Ok(history::read(&view, &State::read(&view)?, &query)?));
-        match found.await {
-            Ok(found) => {
-                self.seat.saw(found.next);
-                Ok(found.events)
-            }
-            Err(KvError::Compacted { compacted, .. }) => {
-                self.compacted = Some(compacted);
-                Ok(Vec::new())
-            }
-            Err(error) => Err(error),
-        }
+        let found = blocking(move || look_back(&view, &query)).await;
+        self.watching.looked_back(found)
     }
 }
 
@@ -95,15 +54,15 @@ impl LocalWatcher {
 impl Watcher for LocalWatcher {
     async fn next(&mut self) -> Result<WatchBatch, KvError> {
         loop {
-            let events = match self.seat.take(self.bytes_max) {
-                Taken::Nothing => {
-                    self.seat.wait().await;
+            let events = match self.watching.look() {
+                News::None => {
+                    self.watching.seat().wait().await;
                     continue;
                 }
-                Taken::Revisions(revisions) => self.wanted(&revisions),
-                Taken::History(from) => self.look_back(from).await?,
+                News::Events(events) => events,
+                News::History(query) => self.look_back(query).await?,
             };
-            if !events.is_empty() || self.compacted.is_some() {
+            if !events.is_empty() || self.watching.compacted().is_some() {
                 self.permit.check()?;
                 return Ok(self.batch(events));
             }
@@ -111,10 +70,10 @@ impl Watcher for LocalWatcher {
     }
 
     fn next_revision(&self) -> Revision {
-        self.seat.next()
+        self.watching.next_revision()
     }
 
     fn header(&self) -> Header {
-        header(&self.group, self.seat.current())
+        header(&self.group, self.watching.current())
     }
 }
