@@ -19,6 +19,8 @@ pub struct Config {
     /// `[election_ticks, 2 * election_ticks)` (§5.2); a leader that does not hear from a majority
     /// for `election_ticks` steps down. Must be more than `heartbeat_ticks`.
     pub election_ticks: u32,
+    /// How often these timeouts may be doubled where delays, and not failures, cause elections.
+    pub patience_doublings_max: u32,
     /// Ticks between heartbeats, at least 1.
     pub heartbeat_ticks: u32,
     /// Seeds the random election timeouts, together with `id` and `group`.
@@ -85,6 +87,7 @@ impl Config {
             id,
             group,
             election_ticks: 15,
+            patience_doublings_max: 4,
             heartbeat_ticks: 3,
             seed,
             inflight_messages_max: 256,

@@ -3,9 +3,10 @@
 use onefold_types::{LogIndex, NodeId, Term};
 
 use crate::{
+    config::Config,
     entry::Payload,
     membership::Membership,
-    message::Body,
+    message::{Body, Message},
     quorum::{self, Tally},
     raft::Raft,
     status::Role,
@@ -19,18 +20,41 @@ impl Raft {
     /// Draws a new random timeout (§5.2: split votes are rare and resolve themselves). Who should
     /// rather not lead waits longer.
     pub(crate) fn restart_election_timer(&mut self) {
-        let base = self.config.election_ticks;
+        self.election_elapsed = 0;
+        self.draw_election_timeout();
+    }
+
+    fn draw_election_timeout(&mut self) {
+        let base = self.patience.scaled(self.config.election_ticks);
         let rank =
             self.config.election_rank + if self.is_state_lost { STATE_LOST_RANKS } else { 0 };
-        self.election_elapsed = 0;
         self.election_timeout =
             rank.saturating_mul(base).saturating_add(base + self.random.below(base));
     }
 
+    /// Notes whatever shows that a leader was given up too early.
+    pub(crate) fn heard_leader(&mut self, from: NodeId, message: &Message) {
+        let before = self.patience.doublings();
+        self.patience.heard(from, message, self.config.patience_doublings_max);
+        if self.patience.doublings() != before {
+            self.draw_election_timeout();
+        }
+    }
+
     pub(crate) fn tick_election(&mut self) {
         self.election_elapsed = self.election_elapsed.saturating_add(1);
+        if self.leader.is_some() {
+            let before = self.patience.doublings();
+            self.patience.tick(self.config.election_ticks);
+            if self.patience.doublings() != before {
+                self.draw_election_timeout();
+            }
+        }
         if self.election_elapsed < self.election_timeout || self.is_bound_by_lease() {
             return;
+        }
+        if let Some(leader) = self.leader {
+            self.patience.gave_up(leader, self.term);
         }
         self.restart_election_timer();
         self.leader = None;
@@ -46,7 +70,8 @@ impl Raft {
     /// Whether a live leader was heard less than an election timeout ago. Such servers ignore
     /// candidates, so that a server which merely lost touch cannot depose a working leader.
     fn hears_leader(&self) -> bool {
-        self.leader.is_some() && self.election_elapsed < self.config.election_ticks
+        let patience = self.patience.scaled(self.config.election_ticks);
+        self.leader.is_some() && self.election_elapsed < patience
     }
 
     pub(crate) fn ignores_newer_term(&self, body: &Body) -> bool {
@@ -223,6 +248,7 @@ impl Raft {
         self.election_elapsed = 0;
         self.heartbeat_elapsed = 0;
         self.quiescence.idle_ticks = 0;
+        self.patience.begin_term();
         self.leadership_lease.begin_term();
         self.term_start = self.log.last_index().next();
         self.follow_members();
@@ -238,6 +264,7 @@ impl Raft {
         self.election_elapsed = self.election_elapsed.saturating_add(1);
         self.heartbeat_elapsed = self.heartbeat_elapsed.saturating_add(1);
         self.quiescence.idle_ticks = self.quiescence.idle_ticks.saturating_add(1);
+        self.patience.tick(self.config.election_ticks);
         if self.election_elapsed >= self.config.election_ticks {
             self.election_elapsed = 0;
             self.transferee = None;
@@ -245,7 +272,9 @@ impl Raft {
                 self.become_follower(self.term, None);
                 return;
             }
-            if !self.take_quorum_check() {
+            let is_reached = self.take_quorum_check();
+            let Config { election_ticks, patience_doublings_max, .. } = self.config;
+            if self.patience.checked_quorum(is_reached, election_ticks, patience_doublings_max) {
                 self.become_follower(self.term, None);
                 return;
             }
@@ -282,6 +311,6 @@ impl Raft {
     }
 
     fn send_in_term(&mut self, to: NodeId, term: Term, body: Body) {
-        self.output.messages.push((to, crate::message::Message { term, body }));
+        self.output.messages.push((to, Message { term, body }));
     }
 }

@@ -187,6 +187,7 @@ impl<'a> Fingerprint<'a> {
             uncommitted_bytes,
             transferee,
             reads,
+            patience,
             quiescence,
             leadership_lease,
             output,
@@ -204,7 +205,8 @@ impl<'a> Fingerprint<'a> {
         persistence.fingerprint(self);
         self.mark_if_any(installing.as_ref().map(|(mark, _)| mark));
         self.server_if_any(installing.as_ref().map(|(_, from)| *from));
-        self.add(election_elapsed.min(&config.election_ticks));
+        self.add((*election_elapsed).min(patience.scaled(config.election_ticks)));
+        patience.fingerprint(self);
         if *role == Role::Leader {
             self.add((heartbeat_elapsed, term_start, uncommitted_bytes));
             self.server_if_any(*transferee);

@@ -51,6 +51,7 @@
 //! | `persistence` | nothing is promised before it is durable (figure 2) |
 //! | `validity` | what a message must keep to be taken at all |
 //! | `quiescence` | silence of idle groups; not in the paper |
+//! | `patience` | timeouts that grow where elections do not help; not in the paper |
 //!
 //! Sections cited as "§5.2" are those of *In Search of an Understandable Consensus Algorithm
 //! (Extended Version)*, Ongaro and Ousterhout; those cited as "dissertation" are of *Consensus:
@@ -65,6 +66,7 @@ mod log;
 mod membership;
 mod message;
 mod output;
+mod patience;
 mod persistence;
 mod progress;
 mod quiescence;

@@ -83,6 +83,7 @@ impl Raft {
             self.send(to, Body::Quiesce { last });
         }
         self.quiescence.is_quiet = true;
+        self.patience.fell_quiet();
     }
 
     pub(crate) fn receive_quiesce(&mut self, from: NodeId, last: LogIndex) {
@@ -93,7 +94,9 @@ impl Raft {
             && is_whole
             && self.config.quiesce_after_ticks.is_some()
             && !self.quiescence.down.contains(&from);
-        if !self.quiescence.is_quiet {
+        if self.quiescence.is_quiet {
+            self.patience.fell_quiet();
+        } else {
             self.send(from, Body::Awake);
         }
     }

@@ -14,6 +14,7 @@ use crate::{
     membership::{Membership, MembershipChange},
     message::{Body, Message},
     output::{Output, ReadId, RoleChange},
+    patience::Patience,
     persistence::{PersistSequence, Persistence},
     progress::Progress,
     quiescence::Quiescence,
@@ -235,6 +236,7 @@ pub struct Raft {
     pub(crate) transferee: Option<NodeId>,
     pub(crate) reads: Reads,
 
+    pub(crate) patience: Patience,
     pub(crate) quiescence: Quiescence,
     pub(crate) leadership_lease: LeadershipLease,
 
@@ -280,6 +282,7 @@ impl Raft {
             uncommitted_bytes: 0,
             transferee: None,
             reads: Reads::default(),
+            patience: Patience::default(),
             quiescence: Quiescence::default(),
             leadership_lease: LeadershipLease::default(),
             output: Output::default(),
@@ -424,6 +427,7 @@ impl Raft {
             is_quiet: self.is_quiet(),
             is_state_lost: self.is_state_lost,
             transferee: self.transferee,
+            patience_doublings: self.patience.doublings(),
             lease_until: self.lease_until().filter(|_| self.holds_lease()),
             followers: self.progress.iter().map(|(&id, p)| (id, p.status())).collect(),
         }
@@ -446,6 +450,7 @@ impl Raft {
 
     fn receive(&mut self, from: NodeId, message: Message) -> Result<(), StepError> {
         self.check_message(from, &message)?;
+        self.heard_leader(from, &message);
         let Message { term, body } = message;
         self.wake_for_message(from, term, &body);
         if term > self.term {

@@ -178,6 +178,9 @@ impl Raft {
         if self.role != Role::Follower {
             self.become_follower(self.term, Some(leader));
         }
+        if self.leader == Some(leader) {
+            self.patience.was_silent(self.election_elapsed);
+        }
         self.leader = Some(leader);
         self.election_elapsed = 0;
         self.promise_lease();

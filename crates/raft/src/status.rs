@@ -63,6 +63,8 @@ pub struct Status {
     pub is_state_lost: bool,
     /// To whom the leader hands leadership over, if it does.
     pub transferee: Option<NodeId>,
+    /// How often this node has doubled its timeouts, because elections came of delays.
+    pub patience_doublings: u32,
     /// Until when the leader may read without asking, in the microseconds of
     /// [`crate::Input::Now`].
     pub lease_until: Option<u64>,

@@ -113,3 +113,65 @@ fn leadership_goes_only_to_another_voter() {
     let refused = cluster.step(node(2), Input::TransferLeadership(node(3)));
     assert_eq!(refused, Err(StepError::NotLeader { leader: Some(node(1)) }));
 }
+
+/// Nodes that stand still for some ticks, again and again, and what they wanted to say comes after.
+fn stalling(cluster: &mut Cluster, stall_ticks: u32, rounds: u32) -> u64 {
+    let before = [1, 2, 3].map(|id| cluster.term(node(id))).into_iter().max().unwrap_or(0);
+    for _ in 0..rounds {
+        let leader = [1, 2, 3].map(node).into_iter().find(|&id| cluster.role(id) == Role::Leader);
+        let Some(leader) = leader else {
+            cluster.ticks(1);
+            continue;
+        };
+        for _ in 0..stall_ticks {
+            for id in [1, 2, 3].map(node).into_iter().filter(|&id| id != leader) {
+                cluster.step(id, Input::Tick).expect("a tick");
+            }
+            // What followers say to each other arrives; what the leader is told waits.
+            cluster.deliver_except_to(leader);
+        }
+        for _ in 0..4 {
+            cluster.step(leader, Input::Tick).expect("a tick");
+        }
+        cluster.settle();
+        cluster.ticks(2);
+    }
+    [1, 2, 3].map(|id| cluster.term(node(id))).into_iter().max().unwrap_or(0) - before
+}
+
+#[test]
+fn elections_settle_where_leaders_are_late_again_and_again() {
+    let mut impatient = Cluster::configured(3, |config| config.patience_doublings_max = 0);
+    impatient.elect(node(1));
+    let stall = 3 * ELECTION_TICKS;
+    let without = stalling(&mut impatient, stall, 60);
+    let mut cluster = Cluster::new(3);
+    cluster.elect(node(1));
+    let with = stalling(&mut cluster, stall, 60);
+    assert!(without >= 30, "the delay must cause elections: {without}");
+    assert!(with <= 8, "{with} terms");
+}
+
+#[test]
+fn a_group_without_delays_becomes_quick_again() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(node(1));
+    stalling(&mut cluster, 3 * ELECTION_TICKS, 20);
+    let doublings = |cluster: &Cluster| {
+        cluster.cores.values().map(|core| core.status().patience_doublings).max()
+    };
+    assert!(doublings(&cluster) > Some(0));
+    cluster.ticks(4 * 70 * ELECTION_TICKS);
+    assert_eq!(doublings(&cluster), Some(0));
+}
+
+#[test]
+fn a_leader_that_is_gone_makes_nobody_patient() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(node(1));
+    cluster.crash(node(1));
+    cluster.ticks(6 * ELECTION_TICKS);
+    cluster.start(node(1));
+    cluster.ticks(4 * ELECTION_TICKS);
+    assert!(cluster.cores.values().all(|core| core.status().patience_doublings == 0));
+}
