@@ -9,12 +9,14 @@ use crate::replay::{LeaseEnd, Replayed};
 use crate::violation::{Promise, Violation};
 
 const NANOS_PER_SECOND: Nanos = 1_000_000_000;
+const PPM: u128 = 1_000_000;
 
 /// What clients know of one lease.
 #[derive(Default)]
 struct Known<'a> {
-    /// Grants and keep-alives that were acknowledged.
-    renewals: Vec<(&'a Operation, u64)>,
+    /// Grants and keep-alives that were acknowledged, with the seconds that they gave, and the time
+    /// which that is by the fastest clock.
+    renewals: Vec<(&'a Operation, u64, Nanos)>,
     /// When somebody first asked to end it.
     revoked: Option<Nanos>,
 }
@@ -25,12 +27,12 @@ impl Known<'_> {
         &self,
         moment: Nanos,
         counts: impl Fn(&Operation) -> bool,
-    ) -> Option<&(&Operation, u64)> {
+    ) -> Option<&(&Operation, u64, Nanos)> {
         if self.revoked.is_some_and(|revoked| revoked <= moment) {
             return None;
         }
-        let until = |(operation, ttl): &(&Operation, u64)| {
-            operation.called.saturating_add(ttl.saturating_mul(NANOS_PER_SECOND))
+        let until = |(operation, _, least): &(&Operation, u64, Nanos)| {
+            operation.called.saturating_add(*least)
         };
         self.renewals.iter().find(|renewal| counts(renewal.0) && until(renewal) > moment)
     }
@@ -51,7 +53,7 @@ pub(crate) fn check(
         if let Some(lease) = denied(operation)
             && let Some(known) = known.get(&lease)
             // Only what was acknowledged before the question can be held against the answer.
-            && let Some((renewal, ttl)) =
+            && let Some((renewal, ttl, _)) =
                 known.alive_at(operation.returned, |renewal| renewal.returned < operation.called)
         {
             let what = format!("lease {lease} was denied within {ttl} s of its renewal");
@@ -78,7 +80,7 @@ fn check_end(
         found.add(Violation::new(Promise::Caused, what));
         return;
     };
-    if let Some((renewal, ttl)) = known.alive_at(seen, |_| true) {
+    if let Some((renewal, ttl, _)) = known.alive_at(seen, |_| true) {
         let what = format!(
             "lease {} ended at revision {}, seen at {:.6} s, within {ttl} s of its renewal",
             end.lease,
@@ -90,17 +92,24 @@ fn check_end(
 }
 
 fn known(history: &History) -> BTreeMap<u64, Known<'_>> {
+    let least = |ttl_seconds: u64| {
+        let nanos = u128::from(ttl_seconds) * u128::from(NANOS_PER_SECOND);
+        let least = nanos * PPM / (PPM + u128::from(history.clock_drift_ppm));
+        Nanos::try_from(least).unwrap_or(Nanos::MAX)
+    };
     let mut leases: BTreeMap<u64, Known<'_>> = BTreeMap::new();
     for operation in &history.operations {
         match (&operation.action, operation.answered()) {
             (Action::Grant { .. }, Some((_, Answer::Granted { lease, ttl_seconds }))) => {
-                leases.entry(*lease).or_default().renewals.push((operation, *ttl_seconds));
+                let renewals = &mut leases.entry(*lease).or_default().renewals;
+                renewals.push((operation, *ttl_seconds, least(*ttl_seconds)));
             }
             (Action::KeepAlive { lease }, Some((_, Answer::KeptAlive { ttl_seconds: 1.. }))) => {
                 let Some((_, Answer::KeptAlive { ttl_seconds })) = operation.answered() else {
                     continue;
                 };
-                leases.entry(*lease).or_default().renewals.push((operation, *ttl_seconds));
+                let renewals = &mut leases.entry(*lease).or_default().renewals;
+                renewals.push((operation, *ttl_seconds, least(*ttl_seconds)));
             }
             (Action::Revoke { lease }, _) => {
                 let revoked = &mut leases.entry(*lease).or_default().revoked;

@@ -253,17 +253,20 @@ impl<'a> Replay<'a> {
         let lease = leases.first().copied().filter(|lease| *lease > 0);
         let lease = lease.filter(|lease| leases.iter().all(|other| other == lease));
         let attached = lease.and_then(|lease| self.state.attached(lease));
-        if let (Some(lease), Some(attached)) = (lease, attached)
-            && attached.iter().eq(events.keys())
-        {
-            self.lease_ends.push(LeaseEnd { lease, revision });
-            return;
-        }
         let place = self.deleters.iter().position(|&place| {
             let operation = &self.operations[place];
             self.does(operation, revision, events)
                 && self.sightings.known_before(operation.called) < revision
         });
+        if let (Some(lease), Some(attached)) = (lease, attached)
+            && attached.iter().eq(events.keys())
+        {
+            // Where a deletion may have done the same, nobody knows which of them it was.
+            if place.is_none() {
+                self.lease_ends.push(LeaseEnd { lease, revision });
+            }
+            return;
+        }
         if let Some(place) = place {
             self.executed.insert(self.deleters.remove(place), revision);
             return;

@@ -152,13 +152,14 @@ impl Attempt<'_> {
         }
     }
 
+    /// All comparisons look at what was before the request, also those of transactions within it.
     fn holds(&self, compare: &Compare) -> bool {
         match compare {
             Compare::Value { key, value } => {
-                self.get(key).is_some_and(|record| record.value == *value)
+                self.state.get(key).is_some_and(|record| record.value == *value)
             }
             Compare::Modified { key, at } => {
-                self.get(key).map_or(Revision::ZERO, |record| record.modified) == *at
+                self.state.get(key).map_or(Revision::ZERO, |record| record.modified) == *at
             }
         }
     }

@@ -54,6 +54,36 @@ pub enum Promise {
     LeaseEnds,
 }
 
+impl Promise {
+    /// The promise in a few words.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Linearizable => "operations on a key are linearizable",
+            Self::Durable => "what was acknowledged is in the history",
+            Self::RevisionUnique => "a revision is one request's",
+            Self::ExecutedOnce => "a request is executed once at most",
+            Self::Replayable => "answers are what history makes of their requests",
+            Self::RealTime => "whoever asks later sees nothing older",
+            Self::Caused => "everything in the history was asked for",
+            Self::RefusedRightly => "refusals have the reasons that they name",
+            Self::SumKept => "sums are kept",
+            Self::WellFormed => "revisions and versions count by one",
+            Self::NodesAgree => "nodes agree",
+            Self::WatchOrdered => "watches are ordered",
+            Self::WatchUnique => "watches are unique",
+            Self::WatchReliable => "watches are reliable",
+            Self::WatchAtomic => "watches are atomic",
+            Self::WatchResumable => "watches are resumable",
+            Self::WatchBookmarkable => "watches are bookmarkable",
+            Self::WatchTruthful => "watches tell what happened",
+            Self::WatchPrevious => "watches tell what was before",
+            Self::LeaseTime => "leases live as long as they were granted",
+            Self::LeaseAtomic => "the keys of a lease go together",
+            Self::LeaseEnds => "leases that nobody keeps alive end",
+        }
+    }
+}
+
 /// A broken promise.
 #[derive(Clone, Debug, Serialize)]
 pub struct Violation {

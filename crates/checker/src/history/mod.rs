@@ -128,4 +128,7 @@ pub struct History {
     pub accounts: Option<Accounts>,
     /// Keys that begin with this are registers: read, put, deleted and compared one at a time.
     pub registers: Option<String>,
+    /// By how many millionths a node's clock may be fast: a lease may live so much shorter.
+    #[serde(default)]
+    pub clock_drift_ppm: u64,
 }

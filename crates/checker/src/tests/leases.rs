@@ -3,7 +3,7 @@
 use super::assert_broken;
 use super::fixture::Story;
 use crate::Promise;
-use crate::history::{Action, Outcome, Refusal};
+use crate::history::{Action, Outcome, Refusal, Span};
 
 fn leased() -> Story {
     let mut story = Story::new();
@@ -22,6 +22,28 @@ fn a_lease_that_ends_before_its_time_is_found() {
         story.get("l/1");
         assert_broken(&story, broken);
     }
+}
+
+#[test]
+fn a_clock_that_may_be_fast_may_end_a_lease_sooner() {
+    for (seconds, broken) in [(3, &[Promise::LeaseTime][..]), (4, &[])] {
+        let mut story = leased();
+        story.history.clock_drift_ppm = 300_000;
+        story.wait_seconds(seconds);
+        story.end_lease(7);
+        story.get("l/1");
+        assert_broken(&story, broken);
+    }
+}
+
+#[test]
+fn a_deletion_whose_answer_was_lost_is_no_end_of_a_lease() {
+    let mut story = Story::new();
+    story.grant(7, 5);
+    story.put_with_lease("l/1", "a", 7);
+    story.act_unknown(Action::Delete { span: Span::key("l/1"), previous: false }, true);
+    story.get("l/1");
+    assert_broken(&story, &[]);
 }
 
 #[test]

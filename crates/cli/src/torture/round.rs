@@ -142,6 +142,7 @@ impl Rounds {
             copies,
             accounts: Some(keys.accounts()),
             registers: Some(keys.registers()),
+            clock_drift_ppm: 0,
         })
     }
 

@@ -2,7 +2,7 @@
 //! sequence number until it has an answer or gives up.
 
 use onefold_checker::linearizability::{RegisterInput, RegisterOutput};
-use onefold_kv::{RangeRequest, core as kv};
+use onefold_kv::{LeaseId, RangeRequest, core as kv};
 use onefold_raft::{Input, Role, Stepped};
 use onefold_replica::{SessionTag, state::seal_command};
 use onefold_types::{LogIndex, NodeId, SessionId};
@@ -11,16 +11,20 @@ use super::{
     checker::{Checked, Violation},
     clock::{MILLISECOND, Micros, SECOND},
     coverage::{Branch, FaultKind},
-    event::{Ask, Event, Freshness, Outcome, Packet, Request},
+    event::{Ask, Event, Freshness, Outcome, Packet, Query, Request},
     history::{Asked, OpId, Seen, command, key_bytes, value_of},
     node::{Asker, Reading, Reply},
     plan::NODES_MAX,
     sabotage::Sabotage,
+    store::words,
     world::World,
 };
 
 /// Operations of one burst of a client, after which it is silent for long.
 const BURST_MAX: u64 = 30;
+
+/// The client by whose name nodes send commands of their own to others.
+const OWN_CLIENT: u32 = u32::MAX;
 
 /// One client.
 #[derive(Debug)]
@@ -52,6 +56,13 @@ struct Attempted {
     refused: u64,
 }
 
+impl Request {
+    /// Whether it may be sent more than once: it is read, or executed once at most.
+    fn may_repeat(&self) -> bool {
+        !matches!(self.ask, Ask::Write { tag: None, .. })
+    }
+}
+
 impl Client {
     pub(super) fn new(session: u64) -> Self {
         Self {
@@ -64,6 +75,10 @@ impl Client {
             probes: Vec::new(),
             last_node: None,
         }
+    }
+
+    pub(super) fn session(&self) -> SessionId {
+        self.session
     }
 
     /// Whether it waits for an answer.
@@ -128,6 +143,12 @@ impl World {
             self.think(client);
             return Ok(());
         }
+        if !current.request.may_repeat() && current.sent > current.refused {
+            // Nobody knows whether it was done, and it must not be done twice.
+            self.give_up(client)?;
+            self.think(client);
+            return Ok(());
+        }
         self.attempt(client);
         Ok(())
     }
@@ -153,6 +174,15 @@ impl World {
         let state = &mut self.clients[client];
         state.number += 1;
         let op = OpId { client: client as u32, number: state.number };
+        if self.plan.is_store(group) {
+            let (ask, freshness) = self.ask_of_store(group, op);
+            let request = Request { op, group, ask };
+            let (began, sent, refused) = (self.now, 0, 0);
+            self.clients[client].current =
+                Some(Attempted { op, request, freshness, began, sent, refused });
+            return;
+        }
+        let state = &mut self.clients[client];
         let value = u64::from(op.client) << 32 | op.number;
         let known = state.knows(group, key);
         let mut freshness = Freshness::Linearizable;
@@ -172,13 +202,13 @@ impl World {
             }
         };
         let ask = match input {
-            RegisterInput::Get => Ask::Read { key: key_bytes(key), freshness },
+            RegisterInput::Get => Ask::Read { query: Query::Key(key_bytes(key)), freshness },
             _ => Ask::Write {
-                tag: SessionTag {
+                tag: Some(SessionTag {
                     session: self.clients[client].session,
                     sequence: op.number,
                     acknowledged_below: op.number,
-                },
+                }),
                 command: command(key, input, self.plan.value_bytes_max),
             },
         };
@@ -215,7 +245,7 @@ impl World {
         if is_faulty && self.random.chance(10) {
             self.faults.hit(FaultKind::RequestLost);
         } else {
-            if is_faulty && self.random.chance(10) {
+            if is_faulty && request.may_repeat() && self.random.chance(10) {
                 self.faults.hit(FaultKind::RequestDuplicated);
                 let late = self.random.within(1..=3 * SECOND);
                 let request = Box::new(request.clone());
@@ -238,11 +268,17 @@ impl World {
         if !is_refused {
             self.coverage.hit(Branch::OutcomeUnknown);
         }
+        let group = current.request.group;
+        if self.plan.is_store(group) {
+            let node = NodeId(0);
+            self.accounts[group].given_up(current.op, node, is_refused, self.now);
+            return Ok(());
+        }
         self.history.given_up(current.op, is_refused)
     }
 
     /// An answer reaches a client.
-    pub(super) fn answered(&mut self, op: OpId, outcome: Outcome) -> Checked {
+    pub(super) fn answered(&mut self, op: OpId, node: NodeId, outcome: Outcome) -> Checked {
         let client = op.client as usize;
         let Some(current) = self.clients[client].current.as_mut() else { return Ok(()) };
         if current.op != op {
@@ -250,6 +286,10 @@ impl World {
         }
         let (group, freshness) = (current.request.group, current.freshness);
         match outcome {
+            outcome @ (Outcome::Written(_) | Outcome::Answered(_)) if self.plan.is_store(group) => {
+                self.store_answered(group, op, node, outcome)?;
+            }
+            Outcome::Answered(_) => unreachable!("only stores answer so"),
             Outcome::Written(answer) => {
                 self.history.written(op, &answer, self.now)?;
                 self.learn_from(client, op);
@@ -299,12 +339,13 @@ impl World {
 
     /// An answer leaves for a client.
     pub(super) fn answer_client(&mut self, op: OpId, outcome: Outcome) {
+        let node = self.clients[op.client as usize].last_node.unwrap_or_default();
         if !self.is_healed && self.random.chance(10) {
             self.faults.hit(FaultKind::AnswerLost);
             return;
         }
         let delay = self.random.within(1..=5 * MILLISECOND);
-        self.schedule(delay, Event::Answer { op, outcome: Box::new(outcome) });
+        self.schedule(delay, Event::Answer { op, node, outcome: Box::new(outcome) });
     }
 
     /// A request arrives at a node.
@@ -319,7 +360,10 @@ impl World {
             Ask::Write { tag, command } => {
                 self.propose(id, group, tag, &command, Reply::Client(op))
             }
-            Ask::Read { key, freshness } => self.read(id, group, Reading { op, key, freshness }),
+            Ask::Read { query, freshness } => {
+                self.read(id, group, Reading { op, query, freshness })
+            }
+            Ask::KeepAlive(lease) => self.asked_to_keep_alive(id, group, op, lease),
         }
     }
 
@@ -328,22 +372,28 @@ impl World {
         &mut self,
         id: NodeId,
         group: usize,
-        tag: SessionTag,
+        tag: Option<SessionTag>,
         command: &bytes::Bytes,
         reply: Reply,
     ) -> Checked {
-        let op = reply.op();
         let time = self.node(id).clock.wall(self.now);
         let is_untagged = self.sabotage == Some(Sabotage::NoDedupe);
-        let hosted = self.hosted(id, group).expect("requests come to nodes that run");
+        let Some(hosted) = self.hosted(id, group) else { return Ok(()) };
         let (role, leader) = (hosted.raft.role(), hosted.raft.leader());
         let was_quiet = hosted.raft.is_quiet();
         if role != Role::Leader {
             return match (reply, leader.filter(|leader| *leader != id)) {
-                (Reply::Client(_), Some(leader)) => {
+                (Reply::Client(_) | Reply::Own(..), Some(leader)) => {
                     self.coverage.hit(Branch::Forwarded);
                     let process = self.node_mut(id).process.as_mut().expect("it runs");
-                    process.forwarded.insert(op);
+                    let op = match reply {
+                        Reply::Client(op) | Reply::Node(_, op) => op,
+                        Reply::Own(..) => {
+                            process.own_sent += 1;
+                            OpId { client: OWN_CLIENT, number: process.own_sent }
+                        }
+                    };
+                    process.forwarded.insert(op, reply);
                     let command = command.clone();
                     self.send(id, leader, Packet::Propose { group, op, tag, command });
                     Ok(())
@@ -354,9 +404,13 @@ impl World {
                 }
             };
         }
-        let sealed = seal_command(time, (!is_untagged).then_some(tag), command);
+        let sealed = seal_command(time, tag.filter(|_| !is_untagged), command);
         let sealed = sealed.expect("commands of clients are small");
-        self.history.sealed(&sealed, op, tag);
+        if let (Reply::Client(op) | Reply::Node(_, op), Some(tag)) = (reply, tag)
+            && !self.plan.is_store(group)
+        {
+            self.history.sealed(&sealed, op, tag);
+        }
         match self.step(id, group, Input::Propose(vec![sealed]))? {
             Some(Stepped::Proposed { term, indexes }) => {
                 if was_quiet {
@@ -485,16 +539,56 @@ impl World {
             self.answer_client(reading.op, Outcome::Refused);
             return Ok(());
         }
-        let read = kv::read(&hosted.state.view(), &RangeRequest::key(reading.key));
-        let read = read.map_err(|error| Violation {
-            invariant: "states can be read",
-            detail: format!("g{group} n{id}: {error}"),
-        })?;
-        let outcome = Outcome::Read {
-            revision: read.header.revision.get(),
-            value: read.kvs.into_iter().next().map(|kv| kv.value),
+        let view = hosted.state.view();
+        let outcome = match reading.query {
+            Query::Key(key) => {
+                let read = kv::read(&view, &RangeRequest::key(key));
+                let read = read.map_err(|error| Violation {
+                    invariant: "states can be read",
+                    detail: format!("g{group} n{id}: {error}"),
+                })?;
+                Outcome::Read {
+                    revision: read.header.revision.get(),
+                    value: read.kvs.into_iter().next().map(|kv| kv.value),
+                }
+            }
+            Query::Range(request) => {
+                let read = kv::read(&view, &request);
+                Outcome::Answered(read.as_ref().map(words::ranged).map_err(words::refused))
+            }
+            Query::Txn(request) => {
+                let read = kv::read_txn(&view, &request);
+                Outcome::Answered(read.as_ref().map(words::transacted).map_err(words::refused))
+            }
+            Query::KeepAlive(lease, term) => {
+                self.keep_alive(id, group, reading.op, lease, term);
+                return Ok(());
+            }
         };
         self.answer_client(reading.op, outcome);
         Ok(())
+    }
+
+    /// A lease is renewed by who leads, once it is sure that it does.
+    fn asked_to_keep_alive(
+        &mut self,
+        id: NodeId,
+        group: usize,
+        op: OpId,
+        lease: LeaseId,
+    ) -> Checked {
+        let is_unasked = self.sabotage == Some(Sabotage::RenewedUnasked);
+        let hosted = self.hosted(id, group).expect("requests come to nodes that run");
+        if hosted.raft.role() != Role::Leader {
+            self.answer_client(op, Outcome::Refused);
+            return Ok(());
+        }
+        let term = hosted.raft.term();
+        if is_unasked {
+            self.keep_alive(id, group, op, lease, term);
+            return Ok(());
+        }
+        let query = Query::KeepAlive(lease, term);
+        self.read(id, group, Reading { op, query, freshness: Freshness::Linearizable })
     }
 }

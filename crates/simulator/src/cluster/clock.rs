@@ -36,6 +36,15 @@ impl Clock {
         self.shown + (passed * (MILLION + i128::from(self.drift_ppm)) / MILLION) as Micros
     }
 
+    /// What the monotonic clock showed at a time that may be before the rate was set last.
+    pub(super) fn shown_at(&self, time: Micros) -> Micros {
+        if time >= self.since {
+            self.monotonic(time)
+        } else {
+            self.shown.saturating_sub(self.since - time)
+        }
+    }
+
     /// What the wall clock shows.
     pub(super) fn wall(&self, now: Micros) -> Timestamp {
         let ms = WALL_START_MS + (self.monotonic(now) / MILLISECOND) as i64 + self.wall_offset_ms;

@@ -114,6 +114,32 @@ counted! {
     SnapshotWanted,
     /// Several inputs were stepped before the output was taken.
     Batched,
+    /// A transaction was answered.
+    TxnAnswered,
+    /// A transaction had another one within.
+    TxnNested,
+    /// A range of the past was answered.
+    PastRead,
+    /// A client compacted history.
+    HistoryCompacted,
+    /// Something was refused because it is compacted.
+    CompactedRefused,
+    /// A step of compaction removed something.
+    HistorySwept,
+    /// A watcher was told events.
+    WatchTold,
+    /// A watch went on where another stream ended.
+    WatchResumed,
+    /// A watcher was told that what it wants is compacted.
+    WatchCompacted,
+    /// A lease was renewed.
+    LeaseRenewed,
+    /// The time that leases have left was noted in the log.
+    LeaseNoted,
+    /// A note was cleared because the lease was renewed.
+    NoteCleared,
+    /// A lease's time was over.
+    LeaseExpired,
 }
 
 counted! {
@@ -190,4 +216,6 @@ counted! {
     RequestDuplicated,
     /// Answer to a client lost.
     AnswerLost,
+    /// Stream to a watcher broken.
+    StreamBroken,
 }

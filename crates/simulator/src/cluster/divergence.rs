@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use bytes::Bytes;
-use onefold_kv::{KvStore, core as kv};
+use onefold_kv::KvStore;
 use onefold_raft::{Input, Role};
 use onefold_replica::{
     Apply, StateMachine,
@@ -36,8 +36,8 @@ pub(super) struct Flipping {
 }
 
 impl Flipping {
-    pub(super) fn new(flips: Arc<AtomicBool>) -> Self {
-        Self { store: kv::store(), flips }
+    pub(super) fn new(store: KvStore, flips: Arc<AtomicBool>) -> Self {
+        Self { store, flips }
     }
 }
 

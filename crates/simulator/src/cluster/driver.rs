@@ -140,8 +140,8 @@ impl World {
             }
             Packet::Proposed { op, outcome } => {
                 let Some(process) = self.node_mut(id).process.as_mut() else { return Ok(()) };
-                if process.forwarded.remove(&op) {
-                    self.answer_client(op, outcome);
+                if let Some(reply) = process.forwarded.remove(&op) {
+                    self.reply(id, reply, outcome);
                 }
                 Ok(())
             }
@@ -258,6 +258,7 @@ impl World {
             self.sync_log(id);
             for group in 0..self.plan.groups {
                 if touched & (1 << group) != 0 {
+                    self.note_leadership(id, group);
                     self.note_members(id, group)?;
                     self.note_checkpoint_if_quiet(id, group)?;
                 }
@@ -469,6 +470,7 @@ impl World {
 
     fn apply_round(&mut self, id: NodeId, group: usize) -> Checked {
         let (bytes_max, every) = (self.plan.apply_bytes_max, self.plan.checkpoint_every);
+        self.show_time(id, group);
         let will_flip = self.node(id).flips[group].load(Ordering::Relaxed);
         let hosted = self.hosted(id, group).expect("it has entries to apply");
         // A round ends where a checkpoint is due.
@@ -492,11 +494,16 @@ impl World {
             invariant: "committed entries can be applied",
             detail: format!("g{group} n{id}: {error}"),
         })?;
+        self.note_committed(id, group)?;
         let mut replies = Vec::new();
         for ((index, sealed), (answered, answer)) in commands.iter().zip(&applied.answers) {
             assert_eq!(index, answered, "each command is answered in its turn");
             let coverage = &mut self.coverage;
-            self.history.applied(group, *index, sealed, answer, coverage)?;
+            if self.plan.is_store(group) {
+                self.history.applied_somewhere(group, *index, answer)?;
+            } else {
+                self.history.applied(group, *index, sealed, answer, coverage)?;
+            }
         }
         let hosted = self.hosted(id, group).expect("it has applied");
         for (index, answer) in applied.answers {
@@ -595,6 +602,7 @@ impl World {
         match reply {
             Reply::Client(op) => self.answer_client(op, outcome),
             Reply::Node(to, op) => self.send(id, to, Packet::Proposed { op, outcome }),
+            Reply::Own(group, own) => self.own_done(id, group, own, &outcome),
         }
     }
 

@@ -3,15 +3,19 @@
 use std::fmt;
 
 use bytes::Bytes;
+use onefold_kv::{LeaseId, RangeRequest, TxnRequest};
 use onefold_raft::{Body, Message, SnapshotMark};
 use onefold_replica::{
     SessionTag,
     liveness::Beat,
     state::{Checkpoint, Piece, Position},
 };
-use onefold_types::{LogIndex, NodeId};
+use onefold_types::{LogIndex, NodeId, Revision, Term};
 
-use super::history::OpId;
+use super::{
+    history::OpId,
+    store::{desk::Own, watch::Told, words::Answered},
+};
 
 /// Numbers the lives of a node: what was begun in an earlier one has no effect in the next.
 pub(super) type Life = u32;
@@ -40,7 +44,21 @@ pub(super) enum Event {
     /// A client's request arrives at a node.
     Request { node: NodeId, request: Box<Request> },
     /// A node's answer arrives at a client.
-    Answer { op: OpId, outcome: Box<Outcome> },
+    Answer { op: OpId, node: NodeId, outcome: Box<Outcome> },
+    /// The leader of a store looks after it.
+    Attend { node: NodeId, life: Life, group: usize, term: Term },
+    /// A task of a node proposes something.
+    Own { node: NodeId, life: Life, group: usize, own: Own, command: Bytes },
+    /// A watcher goes on: opens a stream, asks or leaves.
+    Watcher { watcher: usize, turn: u64 },
+    /// A watcher's request arrives at a node.
+    WatchAsked { node: NodeId, watcher: usize, stream: u64, start: Option<Revision> },
+    /// A watcher's question arrives at a node.
+    AskedForProgress { node: NodeId, watcher: usize, stream: u64 },
+    /// A node tells its watchers the news.
+    Tell { node: NodeId, life: Life, group: usize },
+    /// A watcher hears something; nothing when its stream is over.
+    Told { watcher: usize, stream: u64, told: Box<Told> },
     /// A client goes on: begins, tries again or gives up.
     Client { client: usize, turn: u64 },
     /// A link that flaps changes its mind.
@@ -64,10 +82,25 @@ pub(super) struct Request {
 /// A request's content.
 #[derive(Clone, Debug)]
 pub(super) enum Ask {
-    /// Replicates a command.
-    Write { tag: SessionTag, command: Bytes },
-    /// Reads a key.
-    Read { key: Bytes, freshness: Freshness },
+    /// Replicates a command; once at most if it has a tag.
+    Write { tag: Option<SessionTag>, command: Bytes },
+    /// Reads.
+    Read { query: Query, freshness: Freshness },
+    /// Renews a lease.
+    KeepAlive(LeaseId),
+}
+
+/// What is read.
+#[derive(Clone, Debug)]
+pub(super) enum Query {
+    /// One register.
+    Key(Bytes),
+    /// Keys of a store, now or in the past.
+    Range(RangeRequest),
+    /// Several ranges of a store at once.
+    Txn(TxnRequest),
+    /// That the node leads in this term: then it may renew a lease.
+    KeepAlive(LeaseId, Term),
 }
 
 /// How fresh a read must be.
@@ -86,6 +119,8 @@ pub(super) enum Outcome {
     Written(Bytes),
     /// What was read: the revision of the store, and the value.
     Read { revision: u64, value: Option<Bytes> },
+    /// What a store answered from a view or from its leader's book.
+    Answered(Answered),
     /// Refused, and certainly not executed for this request.
     Refused,
     /// Perhaps executed, perhaps not.
@@ -102,7 +137,7 @@ pub(super) enum Packet {
     /// A sign of life.
     Beat(Beat),
     /// A command for the leader.
-    Propose { group: usize, op: OpId, tag: SessionTag, command: Bytes },
+    Propose { group: usize, op: OpId, tag: Option<SessionTag>, command: Bytes },
     /// Its answer, for the client that waits at the first node.
     Proposed { op: OpId, outcome: Outcome },
     /// What is committed?
@@ -146,6 +181,22 @@ impl Event {
             Self::Mend => [14, 0, 0],
             Self::Operator => [15, 0, 0],
             Self::Fault => [16, 0, 0],
+            Self::Attend { node, group, term, .. } => [17, node.0 << 8 | number(*group), term.0],
+            Self::Own { node, group, command, .. } => {
+                [23, node.0 << 8 | number(*group), number(command.len())]
+            }
+            Self::Watcher { watcher, turn } => [18, number(*watcher), *turn],
+            Self::WatchAsked { node, watcher, stream, .. } => {
+                [19, node.0 << 32 | number(*watcher), *stream]
+            }
+            Self::AskedForProgress { node, watcher, stream } => {
+                [20, node.0 << 32 | number(*watcher), *stream]
+            }
+            Self::Tell { node, group, .. } => [21, node.0, number(*group)],
+            Self::Told { watcher, stream, told } => {
+                let revision = told.as_ref().as_ref().map_or(0, |(revision, _)| revision.get());
+                [22, number(*watcher) << 32 | *stream, revision]
+            }
         }
     }
 }
@@ -188,12 +239,25 @@ impl fmt::Display for Event {
             Self::Request { node, request } => {
                 write!(f, "n{node} <- {}  g{} {:?}", request.op, request.group, request.ask)
             }
-            Self::Answer { op, outcome } => write!(f, "{op} <- {outcome:?}"),
+            Self::Answer { op, outcome, .. } => write!(f, "{op} <- {outcome:?}"),
             Self::Client { client, .. } => write!(f, "c{client} goes on"),
             Self::Flap { from, to, .. } => write!(f, "the link n{from} -> n{to} flaps"),
             Self::Mend => f.write_str("all cuts are mended"),
             Self::Operator => f.write_str("operator"),
             Self::Fault => f.write_str("fault"),
+            Self::Attend { node, group, .. } => write!(f, "n{node} g{group} looks after its store"),
+            Self::Own { node, group, own, .. } => write!(f, "n{node} g{group} proposes {own:?}"),
+            Self::Watcher { watcher, .. } => write!(f, "w{watcher} goes on"),
+            Self::WatchAsked { node, watcher, stream, start } => {
+                write!(f, "n{node} <- w{watcher} watches as stream {stream} from {start:?}")
+            }
+            Self::AskedForProgress { node, watcher, .. } => {
+                write!(f, "n{node} <- w{watcher} asks for progress")
+            }
+            Self::Tell { node, group, .. } => write!(f, "n{node} g{group} tells the news"),
+            Self::Told { watcher, stream, told } => {
+                write!(f, "w{watcher} <- stream {stream}: {told:?}")
+            }
         }
     }
 }
@@ -204,7 +268,7 @@ impl fmt::Display for Packet {
             Self::Messages(messages) => {
                 for (place, (group, message)) in messages.iter().enumerate() {
                     let comma = if place == 0 { "" } else { "; " };
-                    write!(f, "{comma}g{group} {}", Told(message))?;
+                    write!(f, "{comma}g{group} {}", Short(message))?;
                 }
                 Ok(())
             }
@@ -218,9 +282,9 @@ impl fmt::Display for Packet {
 }
 
 /// A message in one short line.
-struct Told<'a>(&'a Message);
+struct Short<'a>(&'a Message);
 
-impl fmt::Display for Told<'_> {
+impl fmt::Display for Short<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "term {} ", self.0.term)?;
         match &self.0.body {

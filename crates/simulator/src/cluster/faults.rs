@@ -297,7 +297,8 @@ impl World {
         self.faults.hit(FaultKind::Paused);
         self.tell(|| format!("n{id} is paused for {pause} us"));
         let until = self.now + pause;
-        self.node_mut(id).paused_until = until;
+        let now = self.now;
+        self.node_mut(id).pause(now, until);
     }
 
     fn skew_clock(&mut self, id: NodeId) {
@@ -372,6 +373,7 @@ impl World {
         if table_lost > 0 {
             self.faults.hit(FaultKind::TableLost);
         }
+        self.break_streams(id);
         true
     }
 }

@@ -127,7 +127,10 @@ pub(super) fn decode(answer: &Bytes) -> Result<Seen, Violation> {
             };
             (revision, output)
         }
-        Response::Other => return Err(wrong("no client asked for that".to_owned())),
+        Response::Compact(_)
+        | Response::LeaseGrant(_)
+        | Response::LeaseRevoke(_)
+        | Response::Other => return Err(wrong("no client asked for that".to_owned())),
     };
     Ok(Seen { revision: revision.get(), output })
 }
@@ -336,6 +339,29 @@ impl History {
             }
         }
         Ok(())
+    }
+
+    /// A replica has applied a command of a whole store at an index and answers this: all others must
+    /// say the same.
+    pub(super) fn applied_somewhere(
+        &mut self,
+        group: usize,
+        index: LogIndex,
+        answer: &Result<Bytes, ProposeError>,
+    ) -> Checked {
+        let hash = match answer {
+            Ok(bytes) => hash_of(&(true, bytes)),
+            Err(error) => hash_of(&(false, error.to_string())),
+        };
+        let place = index.0 as usize - 1;
+        let oracle = &mut self.oracles[group];
+        if oracle.answers.len() <= place {
+            oracle.answers.resize(place + 1, None);
+        }
+        let first = *oracle.answers[place].get_or_insert(hash);
+        ensure(first == hash, "equal answers at equal indexes", || {
+            format!("g{group} at {index}: {answer:?}")
+        })
     }
 
     /// A write came back to its client.

@@ -16,11 +16,13 @@
 //! | members | join, be demoted, be removed, be exchanged several at once; leaders move |
 //! | snapshots | travel in pieces that are lost, damaged, cut off and resumed |
 //! | groups | fall quiet, and are told wrongly who is down |
-//! | clients | write, compare and swap, read with every freshness; lose requests and answers, try again, give up |
+//! | clients | write, compare and swap, read with every freshness; use [`store`] groups in every way; lose requests and answers, try again, give up |
+//! | leases, watches | end by clocks that drift; break off with their node, and go on elsewhere |
 //!
 //! After every step [`checker`] looks at the invariants of Raft; [`history`] compares every answer
-//! with what the log says, and searches each key's history for linearizability. At the end
-//! [`recovery`] demands that the healed cluster becomes whole.
+//! with what the log says, and searches each key's history for linearizability; those of whole
+//! stores go to the checkers that judge real clusters. At the end [`recovery`] demands that the healed
+//! cluster becomes whole.
 
 mod bugs;
 mod checker;
@@ -42,6 +44,7 @@ mod queue;
 mod recovery;
 mod run;
 mod sabotage;
+mod store;
 mod table;
 mod transfers;
 mod world;

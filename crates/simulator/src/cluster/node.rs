@@ -1,11 +1,11 @@
 //! One node: what lasts (its disk, its table, its clock) and what lives in its process.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, atomic::AtomicBool},
 };
 
-use bytes::Bytes;
+use onefold_kv::core::Watching;
 use onefold_raft::{Entry, Membership, Raft, ReadId, SnapshotMark};
 use onefold_replica::{
     divergence::Judge,
@@ -18,9 +18,10 @@ use super::{
     checker::Durable,
     clock::{Clock, Micros},
     disk::Disk,
-    event::{Freshness, Life},
+    event::{Freshness, Life, Query},
     history::OpId,
     sabotage::Sabotage,
+    store::desk::{Desk, Own, PAUSE_UNNOTICED_MAX},
     table::CrashTable,
 };
 
@@ -55,6 +56,10 @@ pub(super) struct Node {
     pub(super) misled: Vec<(NodeId, Micros)>,
     /// It does nothing before this time.
     pub(super) paused_until: Micros,
+    /// For how long it stood still so far, in pauses that it must have noticed.
+    paused: Micros,
+    /// What its clock showed when the present pause began.
+    paused_since: Option<Micros>,
     pub(super) process: Option<Process>,
 }
 
@@ -72,8 +77,10 @@ pub(super) struct Process {
     pub(super) touched: u32,
     /// A sync of the table is under way.
     pub(super) is_syncing_table: bool,
-    /// Commands that were sent on to a leader for clients.
-    pub(super) forwarded: BTreeSet<OpId>,
+    /// Commands that were sent on to a leader, and who waits for them.
+    pub(super) forwarded: BTreeMap<OpId, Reply>,
+    /// Commands of this node's own that were sent on.
+    pub(super) own_sent: u64,
     pub(super) transfers: u64,
 }
 
@@ -84,14 +91,8 @@ pub(super) enum Reply {
     Client(OpId),
     /// A node that sent a client's command on.
     Node(NodeId, OpId),
-}
-
-impl Reply {
-    pub(super) fn op(self) -> OpId {
-        match self {
-            Self::Client(op) | Self::Node(_, op) => op,
-        }
-    }
+    /// This node itself, of a group.
+    Own(usize, Own),
 }
 
 /// Who waits to know what is committed.
@@ -107,7 +108,7 @@ pub(super) enum Asker {
 #[derive(Clone, Debug)]
 pub(super) struct Reading {
     pub(super) op: OpId,
-    pub(super) key: Bytes,
+    pub(super) query: Query,
     pub(super) freshness: Freshness,
 }
 
@@ -141,6 +142,12 @@ pub(super) struct Hosted {
     pub(super) judge: Judge,
     /// The last checkpoint that others were told.
     pub(super) noted: Checkpoint,
+    /// What is kept beside the state, where the state is a whole store.
+    pub(super) desk: Option<Desk>,
+    /// The streams of watchers, by the watcher and the stream's number.
+    pub(super) watches: BTreeMap<(usize, u64), Watching>,
+    /// The watchers will be told the news soon.
+    pub(super) is_telling: bool,
     /// A bug put in on purpose: the next committed entry is dropped.
     pub(super) skips_next: bool,
 }
@@ -179,7 +186,40 @@ impl Node {
             is_changed: vec![false; groups],
             misled: Vec::new(),
             paused_until: 0,
+            paused: 0,
+            paused_since: None,
             process: None,
+        }
+    }
+
+    /// It stands still until a time.
+    pub(super) fn pause(&mut self, now: Micros, until: Micros) {
+        if now >= self.paused_until {
+            self.note_pause(self.paused_until);
+            self.paused_since = Some(self.clock.monotonic(now));
+        }
+        self.paused_until = until.max(self.paused_until);
+    }
+
+    /// It goes on at once.
+    pub(super) fn end_pause(&mut self, now: Micros) {
+        self.note_pause(now.min(self.paused_until));
+        self.paused_until = now;
+    }
+
+    /// For how long its process ran, by its clock and without the pauses that it must notice.
+    pub(super) fn ran(&mut self, now: Micros) -> Micros {
+        if now >= self.paused_until {
+            self.note_pause(self.paused_until);
+        }
+        self.clock.monotonic(now).saturating_sub(self.paused)
+    }
+
+    fn note_pause(&mut self, until: Micros) {
+        let Some(since) = self.paused_since.take() else { return };
+        let lasted = self.clock.shown_at(until).saturating_sub(since);
+        if lasted > PAUSE_UNNOTICED_MAX {
+            self.paused += lasted;
         }
     }
 
@@ -199,7 +239,13 @@ impl Node {
 }
 
 impl Hosted {
-    pub(super) fn new(id: NodeId, raft: Raft, state: GroupState, staging: Option<Staging>) -> Self {
+    pub(super) fn new(
+        id: NodeId,
+        raft: Raft,
+        state: GroupState,
+        desk: Option<Desk>,
+        staging: Option<Staging>,
+    ) -> Self {
         Self {
             membership: Membership::default(),
             judge: Judge::new(id),
@@ -219,7 +265,15 @@ impl Hosted {
             is_staging_inherited: staging.is_some(),
             staging,
             sending: BTreeMap::new(),
+            desk,
+            watches: BTreeMap::new(),
+            is_telling: false,
             skips_next: false,
         }
+    }
+
+    /// What is kept beside a whole store.
+    pub(super) fn desk(&mut self) -> &mut Desk {
+        self.desk.as_mut().expect("the group is a whole store")
     }
 }

@@ -74,7 +74,7 @@ impl World {
         self.settle(leader)
     }
 
-    fn membership(&self, id: NodeId, group: usize) -> Membership {
+    pub(super) fn membership(&self, id: NodeId, group: usize) -> Membership {
         self.node(id).raft(group).map(|core| core.membership().clone()).unwrap_or_default()
     }
 

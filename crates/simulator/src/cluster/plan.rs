@@ -3,7 +3,10 @@
 use onefold_raft::{Config, Lease};
 use onefold_types::{GroupId, NodeId};
 
-use super::clock::{MILLISECOND, Micros, SECOND};
+use super::{
+    clock::{MILLISECOND, Micros, SECOND},
+    store::plan::{StorePlan, Workload},
+};
 use crate::random::Random;
 
 /// Time between two ticks of a node with a perfect clock.
@@ -70,11 +73,16 @@ pub(super) struct Plan {
     pub(super) drift_ppm_max: u64,
     /// Entries between two comparisons of hashes.
     pub(super) checkpoint_every: u64,
+    /// What the clients of each group do.
+    pub(super) workloads: Vec<Workload>,
+    /// Where they use a whole store.
+    pub(super) store: StorePlan,
     /// Replicas whose state changes by itself.
     pub(super) divergence: bool,
     /// The minority that stays down for the first part of the recovery.
     pub(super) is_minority_lost: bool,
     election_ticks: u32,
+    patience_doublings_max: u32,
     pub(super) heartbeat_ticks: u32,
     inflight_messages_max: usize,
     inflight_bytes_max: usize,
@@ -122,9 +130,14 @@ impl Plan {
             micros: random.within(300..=900) * MILLISECOND,
             drift_ppm: LEASE_DRIFT_PPM,
         });
+        let groups: usize = random.pick(&[1, 1, 2, 2, 3]);
+        let workload = |_| random.pick(&[Workload::Registers, Workload::Store]);
+        let workloads = (0..groups).map(workload).collect();
         Self {
+            workloads,
+            store: StorePlan::draw(random),
             founders: random.pick(&[1, 2, 3, 3, 3, 3, 3, 4, 5, 5]),
-            groups: random.pick(&[1, 1, 2, 2, 3]),
+            groups,
             duration,
             loss,
             duplication,
@@ -156,6 +169,7 @@ impl Plan {
             divergence: random.chance(250),
             is_minority_lost: random.chance(500),
             election_ticks: 10,
+            patience_doublings_max: random.pick(&[0, 1, 4]),
             heartbeat_ticks: if is_calm {
                 random.pick(&[2, 3, 3])
             } else {
@@ -179,10 +193,16 @@ impl Plan {
         }
     }
 
+    /// Whether the clients of a group use a whole store.
+    pub(super) fn is_store(&self, group: usize) -> bool {
+        self.workloads[group] == Workload::Store
+    }
+
     /// The settings of one node's core.
     pub(super) fn config(&self, id: NodeId, group: GroupId, seed: u64) -> Config {
         Config {
             election_ticks: self.election_ticks,
+            patience_doublings_max: self.patience_doublings_max,
             heartbeat_ticks: self.heartbeat_ticks,
             inflight_messages_max: self.inflight_messages_max,
             inflight_bytes_max: self.inflight_bytes_max,
@@ -208,7 +228,8 @@ impl Plan {
     /// election takes, and a few round trips for each entry and piece that a node may lack, because
     /// some worlds send them one by one.
     pub(super) fn recovery_time_max(&self, entries: u64) -> Micros {
-        TICK * u64::from(self.election_ticks) * 100 + entries * 400 * MILLISECOND
+        let election = TICK * u64::from(self.election_ticks) << self.patience_doublings_max;
+        election * 100 + entries * 400 * MILLISECOND
     }
 
     /// The world at the end: nothing fails any more, and nothing takes long.
@@ -224,5 +245,6 @@ impl Plan {
         self.ambush = 0;
         self.piece_damage = 0;
         self.transfer_cut = 0;
+        self.store.heal();
     }
 }

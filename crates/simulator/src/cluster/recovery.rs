@@ -32,6 +32,7 @@ impl World {
         self.tell(|| "everything is healed, and all nodes run".into());
         self.probe();
         self.run_until_holds("a healed cluster becomes whole", Self::is_whole)?;
+        self.run_until_holds("leases that nobody keeps alive end", Self::are_leases_over)?;
         self.fall_quiet()?;
         if self.plan.is_minority_lost && self.lose_minority()? {
             self.probe();
@@ -41,15 +42,55 @@ impl World {
             self.run_until_holds("nodes that come back catch up", Self::is_whole)?;
             self.fall_quiet()?;
         }
+        self.run_until_holds("watchers are told everything", Self::are_watchers_told)?;
         self.check_states()?;
+        self.judge_stores()?;
         self.history.check_linearizable()
+    }
+
+    fn are_leases_over(&self) -> bool {
+        (0..self.plan.groups).filter(|group| self.plan.is_store(*group)).all(|group| {
+            let leader = self.leader(group).and_then(|id| self.node(id).process.as_ref());
+            leader.is_some_and(|process| {
+                let leases = kv::leases(&process.groups[group].state.view());
+                leases.is_ok_and(|leases| leases.is_empty())
+            })
+        })
+    }
+
+    fn are_watchers_told(&self) -> bool {
+        self.watchers.iter().all(|watcher| watcher.has_heard(self.accounts[watcher.group].end()))
+    }
+
+    /// The checkers of real clusters judge what clients and watchers of whole stores saw.
+    fn judge_stores(&mut self) -> Checked {
+        let mut watches: Vec<Vec<_>> = (0..self.plan.groups).map(|_| Vec::new()).collect();
+        for (client, watcher) in (1000..).zip(std::mem::take(&mut self.watchers)) {
+            watches[watcher.group].push(watcher.into_watch(client));
+        }
+        for (group, watches) in watches.into_iter().enumerate() {
+            if !self.plan.is_store(group) {
+                continue;
+            }
+            let Some((_, members)) = self.members(group) else { continue };
+            let mut replicas = Vec::new();
+            for id in members {
+                let hosted = self.hosted(id, group).expect("the cluster is whole");
+                replicas.push((id, hosted.state.view()));
+            }
+            let mut account = std::mem::take(&mut self.accounts[group]);
+            account.watches = watches;
+            let looked = account.judge(group, &replicas, self.plan.drift_ppm_max)?;
+            self.looked.add(&looked);
+        }
+        Ok(())
     }
 
     fn start_all(&mut self) -> Checked {
         for id in self.serving() {
             let now = self.now;
             let node = self.node_mut(id);
-            node.paused_until = now;
+            node.end_pause(now);
             node.misled.iter_mut().for_each(|(_, until)| *until = now);
             node.disk.is_full = false;
             node.disk.is_failing = false;
@@ -172,6 +213,9 @@ impl World {
         for group in 0..self.plan.groups {
             let Some((_, members)) = self.members(group) else { continue };
             self.check_hashes_equal(group, &members)?;
+            if self.plan.is_store(group) {
+                continue;
+            }
             for id in members {
                 let hosted = self.hosted(id, group).expect("the cluster is whole");
                 let view = hosted.state.view();

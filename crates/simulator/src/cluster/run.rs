@@ -5,6 +5,8 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
+use onefold_checker::Looked;
+
 use super::{
     checker::Violation,
     clock::SECOND,
@@ -27,6 +29,8 @@ pub struct Totals {
     pub committed: u64,
     /// Answers of the cluster that were compared with what they should be.
     pub operations_checked: u64,
+    /// What the checkers of whole stores looked at.
+    pub looked: Looked,
     /// Faults injected.
     pub faults: Faults,
     /// Rare branches taken.
@@ -41,6 +45,7 @@ impl Totals {
         self.events += other.events;
         self.committed += other.committed;
         self.operations_checked += other.operations_checked;
+        self.looked.add(&other.looked);
         self.faults.merge(&other.faults);
         self.coverage.merge(&other.coverage);
     }
@@ -53,6 +58,15 @@ impl fmt::Display for Totals {
         writeln!(f, "{:>12}  events", self.events)?;
         writeln!(f, "{:>12}  entries committed", self.committed)?;
         writeln!(f, "{:>12}  operations checked", self.operations_checked)?;
+        let looked = &self.looked;
+        writeln!(f, "{:>12}  of them answered by whole stores", looked.answered)?;
+        writeln!(f, "{:>12}  of whole stores refused", looked.refused)?;
+        writeln!(f, "{:>12}  of whole stores with an unknown outcome", looked.unknown)?;
+        writeln!(f, "{:>12}  revisions replayed", looked.revisions)?;
+        writeln!(f, "{:>12}  events told to watchers", looked.watch_events)?;
+        writeln!(f, "{:>12}  bookmarks told to watchers", looked.watch_bookmarks)?;
+        writeln!(f, "{:>12}  streams of watchers", looked.watch_streams)?;
+        writeln!(f, "{:>12}  leases that ended with keys", looked.lease_ends)?;
         writeln!(f, "{:>12}  faults injected", self.faults.total())?;
         write!(f, "\nfaults\n{}\nrare branches\n{}", self.faults, self.coverage)
     }
@@ -133,6 +147,7 @@ fn run_unguarded(seed: u64, sabotage: Option<Sabotage>, trace: Trace) -> Result<
             events: world.events,
             committed,
             operations_checked: world.history.checked,
+            looked: world.looked,
             faults: world.faults,
             coverage: world.coverage,
         },

@@ -47,11 +47,37 @@ pub enum Sabotage {
     QuietIgnoresDown,
     /// Nobody compares the hashes of replicas.
     IgnoreDivergence,
+    /// A transaction does half of what it should.
+    TxnHalfDone,
+    /// A compaction takes one revision more than was asked for.
+    CompactionTakesMore,
+    /// A leader renews leases without asking whether it still leads.
+    RenewedUnasked,
+    /// A lease that was renewed keeps a note of less time, which a later leader has read already.
+    NoteClearedElsewhere,
+    /// What a deposed leader finds to be over ends.
+    DeposedEndsLeases,
+    /// The time of a stall counts against leases.
+    StallEndsLeases,
+    /// A new leader does not know the leases of before.
+    OldLeasesForgotten,
+    /// The keys of a lease go one after the other.
+    LeaseEndsInPieces,
+    /// What was committed just before a change of leaders is not told.
+    WatchForgetsAtElection,
+    /// A watch that goes on tells again what was told.
+    WatchResumesTooEarly,
+    /// What one revision changed is told in two messages.
+    WatchSplitsRevision,
+    /// Messages to a watcher overtake each other.
+    WatchOvertakes,
+    /// A watcher is told to have heard everything while it has not.
+    BookmarkAhead,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 33] = [
         Self::AckBeforeSync,
         Self::ForgetVote,
         Self::ForgetHardState,
@@ -72,5 +98,18 @@ impl Sabotage {
         Self::LearnersVote,
         Self::QuietIgnoresDown,
         Self::IgnoreDivergence,
+        Self::TxnHalfDone,
+        Self::CompactionTakesMore,
+        Self::RenewedUnasked,
+        Self::NoteClearedElsewhere,
+        Self::DeposedEndsLeases,
+        Self::StallEndsLeases,
+        Self::OldLeasesForgotten,
+        Self::LeaseEndsInPieces,
+        Self::WatchForgetsAtElection,
+        Self::WatchResumesTooEarly,
+        Self::WatchSplitsRevision,
+        Self::WatchOvertakes,
+        Self::BookmarkAhead,
     ];
 }

@@ -326,6 +326,7 @@ impl World {
         let is_changed = self.changed_transfers.contains(&transfer);
         self.node_mut(id).is_changed[group] = is_changed;
         self.check_hash(id, group, false)?;
+        self.note_committed(id, group)?;
         self.node_mut(id).installed[group] = index;
         self.check_installed(id, group, index)?;
         self.sabotage_installed(id, group);

@@ -1,7 +1,11 @@
 //! The world of one seed: its clock, its events, its nodes.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
+use onefold_checker::Looked;
 use onefold_raft::{Input, Membership, Raft, Role};
 use onefold_replica::{
     liveness::Liveness,
@@ -19,11 +23,12 @@ use super::{
     event::{Event, Packet},
     history::History,
     network::Network,
-    node::{Hosted, Node, Process, Standing},
+    node::{Hosted, Node, Process, Reply, Standing},
     operator::Operator,
     plan::{Plan, TICK},
     queue::Queue,
     sabotage::Sabotage,
+    store::{desk::Desk, record::Account, watch::Watcher},
 };
 use crate::{random::Random, trace::Trace};
 
@@ -39,6 +44,11 @@ pub(super) struct World {
     pub(super) nodes: Vec<Node>,
     pub(super) network: Network,
     pub(super) clients: Vec<Client>,
+    pub(super) watchers: Vec<Watcher>,
+    /// What is known of each group with a whole store.
+    pub(super) accounts: Vec<Account>,
+    /// What the checkers of whole stores looked at.
+    pub(super) looked: Looked,
     pub(super) operator: Operator,
     pub(super) checkers: Vec<Checker>,
     pub(super) history: History,
@@ -73,6 +83,9 @@ impl World {
             hashes: (0..plan.groups).map(|_| Hashes::default()).collect(),
             changed_transfers: BTreeSet::new(),
             clients: (0..plan.clients).map(|_| Client::new(random.any())).collect(),
+            watchers: Watcher::of_plan(&plan, &mut random),
+            accounts: (0..plan.groups).map(|_| Account::default()).collect(),
+            looked: Looked::default(),
             operator: Operator::default(),
             plan,
             sabotage,
@@ -93,6 +106,7 @@ impl World {
             world.start(id)?;
         }
         world.wake_clients();
+        world.wake_watchers();
         world.schedule(world.plan.change_interval, Event::Operator);
         world.schedule(world.plan.fault_interval, Event::Fault);
         Ok(world)
@@ -179,6 +193,11 @@ impl World {
             | Event::Apply { node, .. }
             | Event::TableSynced { node, .. }
             | Event::Transfer { node, .. }
+            | Event::Attend { node, .. }
+            | Event::Own { node, .. }
+            | Event::WatchAsked { node, .. }
+            | Event::AskedForProgress { node, .. }
+            | Event::Tell { node, .. }
             | Event::Request { node, .. } => *node,
             _ => return None,
         };
@@ -224,7 +243,34 @@ impl World {
                 self.requested(node, *request)?;
                 self.settle(node)
             }
-            Event::Answer { op, outcome } => self.answered(op, *outcome),
+            Event::Answer { op, node, outcome } => self.answered(op, node, *outcome),
+            Event::Attend { node, life, group, term } if self.node(node).lives(life) => {
+                self.attend(node, group, term)?;
+                self.settle(node)
+            }
+            Event::Own { node, life, group, own, command } if self.node(node).lives(life) => {
+                self.propose(node, group, None, &command, Reply::Own(group, own))?;
+                self.settle(node)
+            }
+            Event::Watcher { watcher, turn } => {
+                self.watcher_turn(watcher, turn);
+                Ok(())
+            }
+            Event::WatchAsked { node, watcher, stream, start } => {
+                self.watch_asked(node, watcher, stream, start)
+            }
+            Event::AskedForProgress { node, watcher, stream } => {
+                self.asked_for_progress(node, watcher, stream);
+                Ok(())
+            }
+            Event::Tell { node, life, group } if self.node(node).lives(life) => {
+                self.tell_now(node, group);
+                Ok(())
+            }
+            Event::Told { watcher, stream, told } => {
+                self.told(watcher, stream, *told);
+                Ok(())
+            }
             Event::Client { client, turn } => self.client_turn(client, turn),
             Event::Flap { from, to, left } if !self.is_healed => {
                 self.flap(from, to, left);
@@ -361,10 +407,11 @@ impl World {
             touched: (1 << groups.len()) - 1,
             groups,
             is_syncing_table: false,
-            forwarded: BTreeSet::new(),
+            forwarded: BTreeMap::new(),
+            own_sent: 0,
             transfers: process_number,
         });
-        node.paused_until = now;
+        node.end_pause(now);
         let life = node.life;
         self.schedule(first_tick, Event::Tick { node: id, life, turn: 0 });
         for group in 0..self.plan.groups {
@@ -389,7 +436,8 @@ impl World {
         let space = Space::new(table.clone(), group_id(group));
         let generations = Generations::open(group_id(group), space, &node.formed);
         let generations = Arc::new(generations.map_err(|error| failed(error.to_string()))?);
-        let state = GroupState::open(generations.clone(), self.store(id, group));
+        let desk = self.plan.is_store(group).then(|| Desk::new(self.plan.store.ring_revisions_max));
+        let state = GroupState::open(generations.clone(), self.store(id, group, desk.as_ref()));
         let state = state.map_err(|error| failed(error.to_string()))?;
         let logged = node.disk.recovered(group);
         let log_mark = logged.as_ref().and_then(|logged| logged.snapshot.clone());
@@ -403,11 +451,17 @@ impl World {
         self.checkers[group].started(id, &raft, hard_state);
         let staging = self.interrupted_staging(&generations, state.applied());
         let staging = staging.map_err(|error| failed(error.to_string()))?;
-        Ok(Hosted::new(id, raft, state, staging))
+        Ok(Hosted::new(id, raft, state, desk, staging))
     }
 
-    fn store(&self, id: NodeId, group: usize) -> Box<dyn onefold_replica::StateMachine> {
-        Box::new(Flipping::new(self.node(id).flips[group].clone()))
+    fn store(
+        &self,
+        id: NodeId,
+        group: usize,
+        desk: Option<&Desk>,
+    ) -> Box<dyn onefold_replica::StateMachine> {
+        let store = desk.map_or_else(onefold_kv::core::store, |desk| desk.attendant.store());
+        Box::new(Flipping::new(store, self.node(id).flips[group].clone()))
     }
 
     /// Hands a packet to the network.

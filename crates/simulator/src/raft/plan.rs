@@ -61,6 +61,7 @@ pub(crate) struct Plan {
     rank_max: u64,
     quiesce_after_ticks: Option<u32>,
     promotion_lag_max: u64,
+    patience_doublings_max: u32,
 }
 
 impl Plan {
@@ -114,6 +115,7 @@ impl Plan {
             rank_max: random.pick(&[0, 0, 1, 3]),
             quiesce_after_ticks: random.pick(&[None, Some(2), Some(6), Some(25)]),
             promotion_lag_max: random.pick(&[0, 3, 1024]),
+            patience_doublings_max: random.pick(&[0, 1, 4]),
         }
     }
 
@@ -132,6 +134,7 @@ impl Plan {
             election_rank: (id.0 % (self.rank_max + 1)) as u32,
             quiesce_after_ticks: self.quiesce_after_ticks,
             promotion_lag_max: self.promotion_lag_max,
+            patience_doublings_max: self.patience_doublings_max,
             lease: self.lease,
             ..Config::new(id, GroupId::KV, seed)
         }
@@ -159,7 +162,7 @@ impl Plan {
         let lease_ticks = self.lease.map_or(0, |lease| lease.micros / MICROS_PER_TICK);
         let patience =
             u64::from(self.election_ticks) * (60 + 20 * self.rank_max) + 10 * lease_ticks;
-        TICK * patience + 40 * entries
+        TICK * (patience << self.patience_doublings_max) + 40 * entries
     }
 
     /// The world at the end: nothing fails any more, and nothing takes long.
