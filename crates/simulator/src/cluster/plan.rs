@@ -228,7 +228,7 @@ impl Plan {
     /// election takes, and a few round trips for each entry and piece that a node may lack, because
     /// some worlds send them one by one.
     pub(super) fn recovery_time_max(&self, entries: u64) -> Micros {
-        let election = TICK * u64::from(self.election_ticks) << self.patience_doublings_max;
+        let election = TICK * u64::from(self.election_ticks << self.patience_doublings_max);
         election * 100 + entries * 400 * MILLISECOND
     }
 

@@ -160,7 +160,9 @@ impl Checker {
         self.seen.insert(id, now);
         if now.commit > seen.commit {
             self.check_commit(id, core, seen.commit)?;
-            if core.role() == Role::Leader {
+            // A deposed leader may learn late of what it committed; its members are not those in force.
+            let is_latest = self.committed.last().is_none_or(|it| it.committed_in <= core.term());
+            if core.role() == Role::Leader && is_latest {
                 self.keepers = core.membership().clone();
                 self.check_durable_on_majority(nodes)?;
             }

@@ -9,6 +9,7 @@ pub mod recorder;
 mod registers;
 pub mod session;
 mod transfers;
+mod vanishing;
 mod watcher;
 
 use std::sync::Arc;
@@ -28,11 +29,14 @@ use recorder::Recorder;
 use registers::{Count, RegisterClient};
 use session::{Address, Session};
 use transfers::TransferClient;
+use vanishing::{SilentWatcher, VanishingClient};
 use watcher::{Ending, WatchingClient};
 
 const REGISTER_CLIENTS: u64 = 6;
 const TRANSFER_CLIENTS: u64 = 2;
 const LEASE_CLIENTS: u64 = 3;
+const VANISHING_CLIENTS: u64 = 2;
+const SILENT_WATCHERS: u64 = 2;
 
 /// The keys of one round, which no other round uses.
 pub struct Keys {
@@ -112,6 +116,14 @@ impl Workload {
         }
         let bulk = BulkClient { session: session(), prefix: keys.folder('m') };
         workload.clients.spawn(bulk.run(stop()));
+        for _ in 0..VANISHING_CLIENTS {
+            let client = VanishingClient { session: session(), prefix: keys.folder('v') };
+            workload.clients.spawn(client.run(stop()));
+        }
+        for _ in 0..SILENT_WATCHERS {
+            let watcher = SilentWatcher { session: session(), begin };
+            workload.clients.spawn(watcher.run(stop()));
+        }
         let addresses = addresses.clone();
         let compactor = Compactor { session: session(), addresses, read: begin };
         workload.clients.spawn(compactor.run(stop()));

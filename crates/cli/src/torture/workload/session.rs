@@ -89,6 +89,16 @@ impl Session {
     /// Does something at any node, writes it down and tells how it ended; nothing if no node could
     /// be asked.
     pub async fn perform(&mut self, action: Action) -> Option<Outcome> {
+        self.perform_within(action, ANSWER_TIMEOUT).await
+    }
+
+    /// Does something, and hangs up if the answer is not there in time.
+    pub async fn vanish(&mut self, action: Action, patience: Duration) {
+        self.perform_within(action, patience).await;
+        self.connected = None;
+    }
+
+    async fn perform_within(&mut self, action: Action, patience: Duration) -> Option<Outcome> {
         if self.random.random_ratio(1, REQUESTS_PER_NODE) {
             self.connected = None;
         }
@@ -97,7 +107,7 @@ impl Session {
         }
         let (node, channel) = self.connected.clone()?;
         let called = self.recorder.now();
-        let answer = tokio::time::timeout(ANSWER_TIMEOUT, call(channel, &action)).await;
+        let answer = tokio::time::timeout(patience, call(channel, &action)).await;
         let returned = self.recorder.now();
         let outcome = match answer {
             Ok(Ok((revision, answer))) => Outcome::Answered { revision, answer },
