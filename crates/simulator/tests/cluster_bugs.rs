@@ -11,7 +11,14 @@ use onefold_simulator::{
 const SEEDS_TO_FIND_A_BUG: u64 = 40;
 
 /// Those that take more seeds than the ordinary test run has time for.
-const RARE: [Sabotage; 2] = [Sabotage::IgnoreTruncation, Sabotage::FrozenLeaseClock];
+const RARE: [Sabotage; 6] = [
+    Sabotage::IgnoreTruncation,
+    Sabotage::FrozenLeaseClock,
+    Sabotage::RenewedUnasked,
+    Sabotage::NoteClearedElsewhere,
+    Sabotage::DeposedEndsLeases,
+    Sabotage::LeaseEndsInPieces,
+];
 
 #[test]
 fn every_common_bug_put_in_on_purpose_is_found() {
