@@ -32,9 +32,11 @@ mod write;
 
 pub use api::{
     Attributes, BucketInfo, ByteStream, Condition, CopyOptions, CreateOptions, ErrorKind, FileInfo,
-    FilePath, FileReader, FileSystem, FileWriter, FilesError, FinishOptions, ListEntry, ListPage,
-    ListRequest, PartInfo, PartPage, RangeSource, ServerUsage, Split, SplitPage, SplitRequest,
-    UploadInfo, UploadPage, Usage, limits, validate_bucket_name, validate_key,
+    FilePath, FileReader, FileSystem, FileWriter, FilesError, FinishOptions, HeaderChanges,
+    ListEntry, ListPage, ListRequest, PartInfo, PartPage, RangeSource, RemoveCondition,
+    RemoveTarget, Removed, ServerUsage, Setting, Split, SplitPage, SplitRequest, UploadInfo,
+    UploadPage, Usage, VERSION_HEADER, Version, VersionEntry, VersionPage, VersionedFiles,
+    Versioning, VersionsRequest, limits, lock, validate_bucket_name, validate_key,
 };
 pub use chunk::{ChunkError, StoreError};
 pub use local::{FilesConfig, FilesNode, LocalFiles};

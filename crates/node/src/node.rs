@@ -544,6 +544,12 @@ impl Node {
             onefold_s3::serve(s3, files, keys, onefold_s3::Config::default(), token).await;
             ("the S3 port", String::new())
         });
+        let (files, token) = (self.files.files(), stop.clone());
+        parts.spawn(async move {
+            let leading = files.clone();
+            onefold_s3::expire(Arc::new(files), move || leading.leads(), token).await;
+            ("the removal of what expired", String::new())
+        });
         let (admin, token) = (Arc::clone(&self.admin), stop.clone());
         parts
             .spawn(async move { ("the HTTP port", reason(http::serve(http, admin, token).await)) });

@@ -11,6 +11,7 @@ use s3s::{S3Error, S3Result, s3_error};
 
 use crate::errors::not_implemented;
 use crate::gateway::acl;
+use crate::gateway::convert::OWNER;
 
 /// The checks behind the signature.
 pub(crate) struct Policy;
@@ -111,25 +112,20 @@ fn refuse_unsupported(headers: &HeaderMap) -> S3Result<()> {
 }
 
 fn refusal(name: &str, value: &str) -> Option<S3Error> {
-    const UNSUPPORTED: [(&str, &str); 9] = [
+    const UNSUPPORTED: [(&str, &str); 5] = [
         ("x-amz-server-side-encryption", "server-side encryption"),
         ("x-amz-copy-source-server-side-encryption", "server-side encryption"),
-        ("x-amz-object-lock-", "object lock"),
-        ("x-amz-bypass-governance-retention", "object lock"),
         ("x-amz-website-redirect-location", "website hosting"),
         ("x-amz-write-offset-bytes", "appending with a write offset"),
-        ("x-amz-expected-bucket-owner", "the owner of a bucket"),
-        ("x-amz-source-expected-bucket-owner", "the owner of a bucket"),
         ("x-amz-rename-source", "renaming through S3"),
     ];
     if let Some((_, what)) = UNSUPPORTED.iter().find(|(prefix, _)| name.starts_with(prefix)) {
         return Some(not_implemented(what));
     }
     match name {
-        "x-amz-bucket-object-lock-enabled" if !value.eq_ignore_ascii_case("false") => {
-            Some(not_implemented("object lock"))
+        "x-amz-expected-bucket-owner" | "x-amz-source-expected-bucket-owner" if value != OWNER => {
+            Some(s3_error!(AccessDenied, "the bucket is owned by {OWNER}, not by {value}"))
         }
-        "x-amz-tagging" if !value.is_empty() => Some(not_implemented("tagging")),
         "x-amz-acl" if value != "private" && value != "bucket-owner-full-control" => {
             Some(acl::not_supported())
         }
@@ -141,11 +137,8 @@ fn refusal(name: &str, value: &str) -> Option<S3Error> {
     }
 }
 
-/// Versions do not exist; and a part must not be taken for an object.
+/// A part must not be taken for an object.
 fn refuse_query(method: &Method, uri: &Uri) -> S3Result<()> {
-    if query(uri, "versionId").is_some_and(|version| !version.is_empty() && version != "null") {
-        return Err(s3_error!(NoSuchVersion, "buckets have no versions"));
-    }
     let has = |name| query(uri, name).is_some();
     if method == Method::PUT && has("partNumber") != has("uploadId") {
         return Err(s3_error!(

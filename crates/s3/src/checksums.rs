@@ -120,9 +120,15 @@ pub(crate) struct Announced {
     pub(crate) algorithm: Algorithm,
     /// `None`: it comes as a trailer behind the body.
     pub(crate) value: Option<Vec<u8>>,
+    /// Nobody announced it: the object gets it all the same.
+    is_default: bool,
 }
 
 impl Announced {
+    /// What S3 computes for an object that came without a checksum.
+    pub(crate) const DEFAULT: Self =
+        Self { algorithm: Algorithm::Crc64Nvme, value: None, is_default: true };
+
     /// What the headers announce, if anything.
     ///
     /// # Errors
@@ -148,7 +154,7 @@ impl Announced {
         let algorithm = Algorithm::of_header(name).ok_or_else(|| {
             s3_error!(InvalidRequest, "{name} names a checksum that is not supported")
         })?;
-        Ok(Self { algorithm, value: Some(algorithm.decode(value)?) })
+        Ok(Self { algorithm, value: Some(algorithm.decode(value)?), is_default: false })
     }
 
     fn from_trailer_names(names: &str) -> S3Result<Option<Self>> {
@@ -157,17 +163,17 @@ impl Announced {
             let algorithm = Algorithm::of_header(&name).ok_or_else(|| {
                 s3_error!(InvalidRequest, "x-amz-trailer names {name}, which is not supported")
             })?;
-            if found.replace(Self { algorithm, value: None }).is_some() {
+            if found.replace(Self { algorithm, value: None, is_default: false }).is_some() {
                 return Err(s3_error!(InvalidRequest, "expecting a single x-amz-checksum- header"));
             }
         }
         Ok(found)
     }
 
-    /// The announced value, from the trailers when it is there.
-    pub(crate) fn resolve(&self, trailers: Option<&HeaderMap>) -> S3Result<Vec<u8>> {
-        if let Some(value) = &self.value {
-            return Ok(value.clone());
+    /// The announced value, if one was, from the trailers when it is there.
+    pub(crate) fn resolve(&self, trailers: Option<&HeaderMap>) -> S3Result<Option<Vec<u8>>> {
+        if self.value.is_some() || self.is_default {
+            return Ok(self.value.clone());
         }
         let value = trailers.and_then(|trailers| trailers.get(self.algorithm.header()));
         let value = value.ok_or_else(|| {
@@ -177,7 +183,7 @@ impl Announced {
                 format!("the announced trailer {} did not arrive", self.algorithm.header()),
             )
         })?;
-        self.algorithm.decode(text(value)?)
+        self.algorithm.decode(text(value)?).map(Some)
     }
 }
 

@@ -66,6 +66,9 @@ pub(crate) fn from_files(error: &FilesError) -> S3Error {
         ErrorKind::TooLarge => S3ErrorCode::EntityTooLarge,
         ErrorKind::Unavailable => S3ErrorCode::ServiceUnavailable,
         ErrorKind::Overloaded => S3ErrorCode::SlowDown,
+        ErrorKind::NoSuchVersion => S3ErrorCode::NoSuchVersion,
+        ErrorKind::DeleteMarker => S3ErrorCode::MethodNotAllowed,
+        ErrorKind::Protected => S3ErrorCode::AccessDenied,
         ErrorKind::NoSpace => {
             let status = StatusCode::INSUFFICIENT_STORAGE;
             return custom("InsufficientStorage", status, error.to_string());

@@ -9,10 +9,11 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use hyper::header::{
-    AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, EXPECT, HeaderMap, HeaderName,
-    HeaderValue, SERVER,
+    ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, CONTENT_LENGTH,
+    CONTENT_RANGE, CONTENT_TYPE, EXPECT, HeaderMap, HeaderName, HeaderValue, ORIGIN, SERVER,
 };
 use hyper::{Method, Request, Response, StatusCode};
+use onefold_files::{Setting, VersionedFiles};
 use s3s::service::S3Service;
 use s3s::{Body, S3Error, S3Result, StdError, s3_error};
 
@@ -20,7 +21,8 @@ use crate::REGION;
 use crate::admission::{Admission, Place, TRANSFER_BYTES};
 use crate::body::{BodyChecks, FaultCell, Framing, RequestBody, SIGNED_CHUNK_BYTES_MAX};
 use crate::config::Config;
-use crate::errors;
+use crate::cors::Rules;
+use crate::{errors, settings};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
 
@@ -28,6 +30,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) admission: Arc<Admission>,
+    pub(crate) files: Arc<dyn VersionedFiles>,
     pub(crate) next_request: AtomicU64,
 }
 
@@ -47,13 +50,23 @@ impl Front {
         let id = format!("{:016X}", self.shared.next_request.fetch_add(1, Ordering::Relaxed));
         let resource = request.uri().path().to_owned();
         let method = request.method().clone();
-        let (mut response, place) = match self.serve(request).await {
+        let page = PageRequest::of(&request);
+        let served = match &page {
+            Some(page) if method == Method::OPTIONS => self.preflight(page).await,
+            _ => self.serve(request).await,
+        };
+        let (mut response, place) = match served {
             Ok((response, place)) => (response, Some(place)),
             Err(error) => (error_response(error), None),
         };
         if response.status() == StatusCode::OK && response.headers().contains_key(CONTENT_RANGE) {
             // The library beneath forgets this for HEAD.
             *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+        }
+        if let Some(page) = page.filter(|_| method != Method::OPTIONS)
+            && let Some(headers) = self.cors_headers(&page, method.as_str()).await
+        {
+            response.headers_mut().extend(headers);
         }
         if !response.status().is_success() {
             complete_error(&mut response, &resource, &id);
@@ -65,6 +78,33 @@ impl Front {
             headers.insert(REQUEST_ID, id);
         }
         Ok(response.map(|body| AnswerBody { body, _place: place }))
+    }
+
+    /// Answers a browser that asks what a page may do. It needs no signature, and learns nothing
+    /// but the rules.
+    async fn preflight(&self, page: &PageRequest) -> S3Result<(Response<Body>, Place)> {
+        let place = self.shared.admission.request().await?;
+        let headers = match Rules::asked_method(&page.headers) {
+            Some(method) => self.cors_headers(page, method).await,
+            None => {
+                let why = "insufficient information. Origin request header needed";
+                return Err(s3_error!(InvalidRequest, "{why}"));
+            }
+        };
+        let headers = headers.ok_or_else(|| {
+            let status = StatusCode::FORBIDDEN;
+            let why = "CORSResponse: this CORS request is not allowed by the rules of the bucket";
+            errors::custom("AccessForbidden", status, why)
+        })?;
+        let mut response = Response::new(Body::empty());
+        response.headers_mut().extend(headers);
+        Ok((response, place))
+    }
+
+    async fn cors_headers(&self, page: &PageRequest, method: &str) -> Option<HeaderMap> {
+        let files = &*self.shared.files;
+        let rules = settings::load::<Rules>(files, &page.bucket, Setting::Cors).await;
+        rules.ok()??.judge(method, &page.headers)
     }
 
     async fn serve(&self, request: Request<Incoming>) -> S3Result<(Response<Body>, Place)> {
@@ -117,6 +157,25 @@ impl Front {
         let config = &self.shared.config;
         let body = RequestBody::new(body, config, fault, framing, checks, expects_continue);
         Ok(Request::from_parts(head, Body::http_body_unsync(body)))
+    }
+}
+
+/// A request that a browser makes for a web page: it says whose.
+struct PageRequest {
+    bucket: String,
+    headers: HeaderMap,
+}
+
+impl PageRequest {
+    fn of(request: &Request<Incoming>) -> Option<Self> {
+        request.headers().get(ORIGIN)?;
+        let bucket = request.uri().path().trim_start_matches('/').split('/').next()?.to_owned();
+        let asked = [ORIGIN, ACCESS_CONTROL_REQUEST_METHOD, ACCESS_CONTROL_REQUEST_HEADERS];
+        let headers = asked.into_iter().filter_map(|name| {
+            let value = request.headers().get(&name)?.clone();
+            Some((name, value))
+        });
+        Some(Self { bucket, headers: headers.collect() })
     }
 }
 

@@ -5,7 +5,7 @@ use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
 use onefold_files::FileWriter;
 use s3s::dto::StreamingBlob;
-use s3s::{S3Error, S3Result, TrailingHeaders};
+use s3s::{S3Result, TrailingHeaders};
 
 use crate::checksums::{Algorithm, Announced, Hasher, bad_digest, encode};
 use crate::errors;
@@ -18,19 +18,19 @@ pub(crate) struct Ingest {
     pub(crate) body: StreamingBlob,
     /// Bytes, without any framing.
     pub(crate) length: u64,
-    pub(crate) checksum: Option<Announced>,
+    pub(crate) checksum: Announced,
     pub(crate) trailers: Option<TrailingHeaders>,
 }
 
 impl Ingest {
     /// Writes the body, and answers the writer, still to be finished, with the checksum that the
-    /// bytes have, if one was announced. After an error, and when this future is dropped because
+    /// bytes have. After an error, and when this future is dropped because
     /// the client is gone, the writer is dropped, and nothing will be visible.
     pub(crate) async fn store(
         self,
         mut writer: Box<dyn FileWriter>,
-    ) -> S3Result<(Box<dyn FileWriter>, Option<(Algorithm, String)>)> {
-        let mut hasher = self.checksum.as_ref().map(|announced| Hasher::new(announced.algorithm));
+    ) -> S3Result<(Box<dyn FileWriter>, (Algorithm, String))> {
+        let mut hasher = Hasher::new(self.checksum.algorithm);
         let mut pieces = Pieces { body: self.body, left: self.length, is_ended: false };
         let mut current = pieces.next().await?;
         while let Some(piece) = current {
@@ -38,30 +38,20 @@ impl Ingest {
                 let written = writer.write(piece.clone()).await;
                 written.map_err(|error| errors::from_files(&error))
             };
-            let hash = hash(hasher, piece.clone());
+            let hash = hasher.update_large(piece.clone());
             let (_, next, hashed) = tokio::try_join!(write, pieces.next(), hash)?;
             (current, hasher) = (next, hashed);
         }
         if pieces.left != 0 {
             return Err(errors::incomplete_body());
         }
-        let (Some(announced), Some(hasher)) = (self.checksum, hasher) else {
-            return Ok((writer, None));
-        };
         let trailers = self.trailers.and_then(|trailers| trailers.take());
-        let expected = announced.resolve(trailers.as_ref())?;
+        let expected = self.checksum.resolve(trailers.as_ref())?;
         let actual = hasher.finish();
-        if actual != expected {
-            return Err(bad_digest(announced.algorithm));
+        if expected.is_some_and(|expected| actual != expected) {
+            return Err(bad_digest(self.checksum.algorithm));
         }
-        Ok((writer, Some((announced.algorithm, encode(&actual)))))
-    }
-}
-
-async fn hash(hasher: Option<Hasher>, piece: Bytes) -> Result<Option<Hasher>, S3Error> {
-    match hasher {
-        Some(hasher) => hasher.update_large(piece).await.map(Some),
-        None => Ok(None),
+        Ok((writer, (self.checksum.algorithm, encode(&actual))))
     }
 }
 

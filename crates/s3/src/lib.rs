@@ -2,10 +2,11 @@
 //!
 //! ```text
 //! serve          listener, connections, time limits                     server, stall
-//!   front        admission, what is refused unread, error pages         front, admission, body
+//!   front        admission, what is refused unread, error pages, CORS   front, admission, body, cors
 //!     s3s        parsing, SigV4, XML                                    (a crate, behind us)
 //!       access   who may do what, headers we must not ignore            access, credentials
-//!         gateway  the operations over `onefold_files::FileSystem`      gateway
+//!         gateway  the operations over `onefold_files::VersionedFiles`  gateway, tags, settings
+//! expire         removes what a bucket's rules say has expired          lifecycle
 //! ```
 //!
 //! What this room must never do: keep state of its own (any node serves any request), hold more of
@@ -22,16 +23,21 @@ mod body;
 mod checksums;
 mod conditions;
 mod config;
+mod cors;
 mod credentials;
 mod errors;
 mod front;
 mod gateway;
 mod ingest;
+mod lifecycle;
 mod server;
+mod settings;
 mod stall;
+mod tags;
 
 pub use config::Config;
 pub use credentials::{Credentials, CredentialsUnavailable, Secret};
+pub use lifecycle::sweep::{expire, sweep};
 pub use server::serve;
 
 /// The region that buckets report. Requests may be signed for any.

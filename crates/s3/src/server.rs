@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use onefold_files::{FileSystem, validate_bucket_name};
+use onefold_files::{VersionedFiles, validate_bucket_name};
 use s3s::config::{S3Config, StaticConfigProvider};
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::validation::NameValidation;
@@ -36,7 +36,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// [`Config::shutdown_grace`] is over.
 pub async fn serve(
     listener: TcpListener,
-    files: Arc<dyn FileSystem>,
+    files: Arc<dyn VersionedFiles>,
     credentials: Arc<dyn Credentials>,
     config: Config,
     shutdown: CancellationToken,
@@ -89,18 +89,23 @@ struct Listening {
 }
 
 impl Listening {
-    fn new(files: Arc<dyn FileSystem>, credentials: Arc<dyn Credentials>, config: Config) -> Self {
+    fn new(
+        files: Arc<dyn VersionedFiles>,
+        credentials: Arc<dyn Credentials>,
+        config: Config,
+    ) -> Self {
         let admission = Arc::new(Admission::new(&config));
         let mut library = S3Config::default();
         library.xml_max_body_size = config.xml_bytes_max;
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
-            gateway: Gateway::new(files, Arc::clone(&admission)),
+            gateway: Gateway::new(Arc::clone(&files), Arc::clone(&admission)),
             credentials,
             library_config: Arc::new(StaticConfigProvider::new(Arc::new(library))),
             shared: Arc::new(Shared {
                 config,
                 admission,
+                files,
                 // Requests of different lives of a node have different ids.
                 next_request: AtomicU64::new((started.as_secs() << 32) | 1),
             }),

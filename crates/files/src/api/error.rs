@@ -1,8 +1,10 @@
 //! What can go wrong with a file, in terms that a user of S3 or of the command line knows.
 
-use onefold_types::{ChunkId, NodeId};
+use onefold_types::{ChunkId, NodeId, Timestamp};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+use super::versions::Version;
 
 /// An error of the file system. It travels between processes unchanged.
 #[derive(Clone, Debug, Error, PartialEq, Eq, Serialize, Deserialize)]
@@ -151,6 +153,38 @@ pub enum FilesError {
         /// What happened.
         reason: String,
     },
+    /// The file has no such version.
+    #[error("/{bucket}/{key} has no version {version:?}")]
+    NoSuchVersion {
+        /// The bucket of the file.
+        bucket: String,
+        /// The key of the file.
+        key: String,
+        /// The version asked for.
+        version: String,
+    },
+    /// The version is a delete marker, which has no bytes.
+    #[error("the version {version} of /{bucket}/{key} is a delete marker")]
+    DeleteMarker {
+        /// The bucket of the file.
+        bucket: String,
+        /// The key of the file.
+        key: String,
+        /// The marker.
+        version: Version,
+        /// When it was made.
+        modified: Timestamp,
+    },
+    /// A lock forbids it.
+    #[error("/{bucket}/{key} is locked: {reason}")]
+    Protected {
+        /// The bucket of the file.
+        bucket: String,
+        /// The key of the file.
+        key: String,
+        /// Which lock, and until when.
+        reason: String,
+    },
 }
 
 /// The stable kind of a [`FilesError`], for mapping to status codes.
@@ -177,6 +211,9 @@ pub enum ErrorKind {
     NoSpace,
     Corrupt,
     Internal,
+    NoSuchVersion,
+    DeleteMarker,
+    Protected,
 }
 
 impl FilesError {
@@ -203,6 +240,9 @@ impl FilesError {
             Self::NoSpace { .. } => ErrorKind::NoSpace,
             Self::Corrupt { .. } => ErrorKind::Corrupt,
             Self::Internal { .. } => ErrorKind::Internal,
+            Self::NoSuchVersion { .. } => ErrorKind::NoSuchVersion,
+            Self::DeleteMarker { .. } => ErrorKind::DeleteMarker,
+            Self::Protected { .. } => ErrorKind::Protected,
         }
     }
 

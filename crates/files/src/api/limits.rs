@@ -30,3 +30,6 @@ pub const INLINE_BYTES_MAX: usize = 4 << 10;
 
 /// Most bytes that one item of a read stream holds.
 pub const PIECE_BYTES_MAX: usize = 1 << 20;
+
+/// Most bytes in one setting of a bucket.
+pub const SETTING_BYTES_MAX: usize = 128 << 10;

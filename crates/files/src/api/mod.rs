@@ -6,6 +6,7 @@ mod info;
 pub mod limits;
 mod path;
 mod system;
+mod versions;
 
 pub use error::{ErrorKind, FilesError};
 pub use info::{
@@ -15,3 +16,7 @@ pub use info::{
 };
 pub use path::{FilePath, validate_bucket_name, validate_key};
 pub use system::{ByteStream, FileReader, FileSystem, FileWriter, RangeSource};
+pub use versions::{
+    HeaderChanges, RemoveCondition, RemoveTarget, Removed, Setting, VERSION_HEADER, Version,
+    VersionEntry, VersionPage, VersionedFiles, Versioning, VersionsRequest, lock,
+};

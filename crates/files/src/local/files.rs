@@ -35,23 +35,29 @@ pub struct LocalFiles {
     pub(super) leader: Leader,
 }
 
-fn unexpected<T>(reply: &Reply) -> Result<T, FilesError> {
+pub(super) fn unexpected<T>(reply: &Reply) -> Result<T, FilesError> {
     Err(FilesError::Internal { reason: format!("the namespace answered {reply:?}") })
 }
 
 impl LocalFiles {
-    async fn done(&self, command: Command) -> Result<(), FilesError> {
+    pub(super) async fn done(&self, command: Command) -> Result<(), FilesError> {
         match self.commands.run(&command).await? {
             Reply::Done => Ok(()),
             other => unexpected(&other),
         }
     }
 
-    async fn file(&self, command: Command) -> Result<FileInfo, FilesError> {
+    pub(super) async fn file(&self, command: Command) -> Result<FileInfo, FilesError> {
         match self.commands.run(&command).await? {
             Reply::File(info) => Ok(info),
             other => unexpected(&other),
         }
+    }
+
+    /// Whether this node leads the namespace's group, as far as it knows: for work that one node does
+    /// for all.
+    pub fn leads(&self) -> bool {
+        self.commands.group().leadership().borrow().is_self
     }
 
     /// A file's description and where its bytes are.

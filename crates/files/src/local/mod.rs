@@ -3,6 +3,7 @@
 mod files;
 mod node;
 mod splits;
+mod versions;
 
 pub use files::LocalFiles;
 pub use node::{FilesConfig, FilesNode};

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::records::{ChunkRecord, Content};
 use crate::api::{
     Condition, CopyOptions, CreateOptions, FileInfo, FilePath, FilesError, FinishOptions,
+    HeaderChanges, RemoveTarget, Removed, Setting, Version, Versioning,
 };
 
 /// The format of commands and answers that this version writes.
@@ -123,6 +124,32 @@ pub(crate) enum Command {
         grace_ms: u64,
         limit: u32,
     },
+    SetVersioning {
+        bucket: String,
+        versioning: Versioning,
+    },
+    SetSetting {
+        bucket: String,
+        setting: Setting,
+        value: Option<Bytes>,
+    },
+    RemoveVersions {
+        bucket: String,
+        targets: Vec<RemoveTarget>,
+    },
+    CopyVersion {
+        from: FilePath,
+        version: Option<Version>,
+        to: FilePath,
+        options: CopyOptions,
+    },
+    ChangeHeaders {
+        bucket: String,
+        key: String,
+        version: Option<Version>,
+        expected: HeaderChanges,
+        changes: HeaderChanges,
+    },
 }
 
 /// What a command answers when it was carried out.
@@ -146,6 +173,8 @@ pub(crate) enum Reply {
     },
     /// The chunks that are gone and where their replicas were.
     Collected(Vec<(ChunkId, Vec<NodeId>)>),
+    /// For each target what became of it.
+    RemovedVersions(Vec<Result<Removed, FilesError>>),
 }
 
 impl Command {

@@ -1,6 +1,7 @@
 //! Commands on buckets and files.
 
 use bytes::Bytes;
+use onefold_table::{KeyRange, Order, TableError, View};
 
 use super::command::Reply;
 use super::keys;
@@ -9,10 +10,11 @@ use super::state::{Applied, Change};
 use super::tree::{
     components, find_directory, find_file, get_bucket, get_entry, is_empty, no_such_key,
 };
+use super::versions::{get_version, has_versions};
 use super::walk::Walk;
 use crate::api::{
-    Attributes, Condition, CopyOptions, CreateOptions, FileInfo, FilePath, FilesError, limits,
-    validate_bucket_name, validate_key,
+    Attributes, Condition, CopyOptions, CreateOptions, FileInfo, FilePath, FilesError, Version,
+    Versioning, limits, validate_bucket_name, validate_key,
 };
 
 /// Most buckets of a cluster (S3's bound on an account).
@@ -89,15 +91,23 @@ impl Change<'_> {
         }
         let root = DirectoryId(self.next_id());
         self.counters.buckets += 1;
-        let record = BucketRecord { root, created: self.time };
+        let versioning = Versioning::Never;
+        let record = BucketRecord { root, created: self.time, versioning };
         self.table.put(keys::bucket(bucket), encode(&record));
         Ok(Reply::Done)
     }
 
     pub(super) fn delete_bucket(&mut self, bucket: &str) -> Applied<Reply> {
         let root = self.root(bucket)?;
-        if !is_empty(&self.table, root)? || self.has_uploads(root)? {
+        let is_empty = is_empty(&self.table, root)? && !has_versions(&self.table, root)?;
+        if !is_empty || self.has_uploads(root)? {
             return Err(FilesError::BucketNotEmpty { bucket: bucket.to_owned() }.into());
+        }
+        let settings = KeyRange::prefix(&keys::settings(root));
+        let settings: Result<Vec<_>, TableError> =
+            self.table.scan(settings, Order::Ascending).map(|pair| Ok(pair?.0)).collect();
+        for setting in settings? {
+            self.table.delete(setting.to_vec());
         }
         self.counters.buckets -= 1;
         self.table.delete(keys::bucket(bucket));
@@ -115,14 +125,13 @@ impl Change<'_> {
         validate_key(key)?;
         check_attributes(&options.attributes)?;
         check_size(&content)?;
-        let root = self.root(bucket)?;
+        let record = self.bucket(bucket)?;
         let conditions = [&options.condition];
-        self.check_target(root, (bucket, key), &conditions)?;
+        self.check_target(record.root, (bucket, key), &conditions)?;
         self.reference(&content)?;
         let attributes = options.attributes;
         let info = FileInfo { size: content.size(), etag, modified: self.time, attributes };
-        self.place(root, key, FileRecord { info: info.clone(), content })?;
-        Ok(Reply::File(info))
+        Ok(Reply::File(self.place(&record, key, FileRecord { info, content })?))
     }
 
     pub(super) fn check_target(
@@ -141,15 +150,8 @@ impl Change<'_> {
         Ok(())
     }
 
-    /// Puts a file, whose content is referenced already, in the place of what was there.
-    pub(super) fn place(&mut self, root: DirectoryId, key: &str, file: FileRecord) -> Applied<()> {
-        self.counters.files += 1;
-        self.counters.file_bytes += file.info.size;
-        self.drop_file(root, key)?;
-        self.enter_file(root, key, file)
-    }
-
-    fn drop_file(&mut self, root: DirectoryId, key: &str) -> Applied<bool> {
+    /// Removes the file in the tree for good; says whether there was one.
+    pub(super) fn drop_file(&mut self, root: DirectoryId, key: &str) -> Applied<bool> {
         let Some(file) = self.take_file(root, key)? else { return Ok(false) };
         self.counters.files -= 1;
         self.counters.file_bytes -= file.info.size;
@@ -167,11 +169,12 @@ impl Change<'_> {
         if !key.ends_with('/') {
             return Err(invalid("a folder's key ends in a slash").into());
         }
-        let root = self.root(bucket)?;
-        if find_file(&self.table, root, key)?.is_none() {
+        let record = self.bucket(bucket)?;
+        if find_file(&self.table, record.root, key)?.is_none() {
             let (modified, attributes) = (self.time, Attributes::default());
             let info = FileInfo { size: 0, etag, modified, attributes };
-            self.place(root, key, FileRecord { info, content: Content::Inline(Bytes::new()) })?;
+            let content = Content::Inline(Bytes::new());
+            self.place(&record, key, FileRecord { info, content })?;
         }
         Ok(Reply::Done)
     }
@@ -181,10 +184,10 @@ impl Change<'_> {
             let reason = format!("{} keys; at most 1,000 are removed at once", keys.len());
             return Err(invalid(reason).into());
         }
-        let root = self.root(bucket)?;
+        let record = self.bucket(bucket)?;
         let mut removed = Vec::with_capacity(keys.len());
         for key in keys {
-            removed.push(self.drop_file(root, key)?);
+            removed.push(self.remove_latest(&record, key, false)?.existed);
         }
         Ok(Reply::Removed(removed))
     }
@@ -195,10 +198,10 @@ impl Change<'_> {
         prefix: &str,
         limit: u32,
     ) -> Applied<Reply> {
-        let root = self.root(bucket)?;
+        let record = self.bucket(bucket)?;
         let limit = (limit as usize).min(limits::REMOVE_KEYS_MAX);
         let mut found = Vec::new();
-        let mut walk = Walk::starting_at(&self.table, root, prefix.as_bytes())?;
+        let mut walk = Walk::starting_at(&self.table, record.root, prefix.as_bytes())?;
         while found.len() < limit
             && let Some(file) = walk.next()?
             && file.key.starts_with(prefix.as_bytes())
@@ -209,7 +212,7 @@ impl Change<'_> {
         for key in &found {
             let key = std::str::from_utf8(key);
             let key = key.map_err(|error| super::records::corrupt("name", error))?;
-            self.drop_file(root, key)?;
+            self.remove_latest(&record, key, false)?;
         }
         Ok(Reply::RemovedSome { count: found.len() as u64, more: found.len() == limit })
     }
@@ -220,20 +223,35 @@ impl Change<'_> {
         to: &FilePath,
         condition: &Condition,
     ) -> Applied<Reply> {
-        let to_root = self.root(to.bucket())?;
-        let from_root = self.root(from.bucket())?;
+        let (target, source) = (self.bucket(to.bucket())?, self.bucket(from.bucket())?);
+        let (to_root, from_root) = (target.root, source.root);
         if from.is_bucket() || to.is_bucket() || from.is_directory() != to.is_directory() {
             return Err(invalid("a file is renamed to a file, a folder to a folder").into());
         }
         validate_key(to.key())?;
+        let has_versions =
+            [&source, &target].iter().any(|bucket| bucket.versioning != Versioning::Never);
         if from.is_directory() {
+            if has_versions {
+                return Err(invalid(
+                    "a folder cannot be renamed in a bucket with versions; copy its files and \
+                     remove them",
+                )
+                .into());
+            }
             return self.rename_directory((from, from_root), (to, to_root));
         }
-        if find_file(&self.table, from_root, from.key())?.is_none() {
+        let Some(file) = find_file(&self.table, from_root, from.key())? else {
             return Err(no_such_key(from.bucket(), from.key()).into());
-        }
+        };
         self.check_target(to_root, (to.bucket(), to.key()), &[condition])?;
         if from == to {
+            return Ok(Reply::Done);
+        }
+        if has_versions {
+            self.reference(&file.content)?;
+            self.place(&target, to.key(), file)?;
+            self.remove_latest(&source, from.key(), false)?;
             return Ok(Reply::Done);
         }
         self.drop_file(to_root, to.key())?;
@@ -275,29 +293,26 @@ impl Change<'_> {
     pub(super) fn copy(
         &mut self,
         from: &FilePath,
+        version: Option<Version>,
         to: &FilePath,
         options: CopyOptions,
     ) -> Applied<Reply> {
         validate_key(to.key())?;
-        let from_root = self.root(from.bucket())?;
-        let source = find_file(&self.table, from_root, from.key())?;
-        let mut file = source.ok_or_else(|| no_such_key(from.bucket(), from.key()))?;
+        let mut file = get_version(&self.table, (from.bucket(), from.key()), version)?;
         if let Some(etag) = &options.source_etag
             && *etag != file.info.etag
         {
             let reason = format!("its ETag was to be {etag} and is {}", file.info.etag);
             return Err(precondition_failed(from.bucket(), from.key(), &reason).into());
         }
-        let to_root = self.root(to.bucket())?;
-        self.check_target(to_root, (to.bucket(), to.key()), &[&options.condition])?;
+        let target = self.bucket(to.bucket())?;
+        self.check_target(target.root, (to.bucket(), to.key()), &[&options.condition])?;
         file.info.modified = self.time;
         if let Some(attributes) = options.attributes {
             check_attributes(&attributes)?;
             file.info.attributes = attributes;
         }
         self.reference(&file.content)?;
-        let info = file.info.clone();
-        self.place(to_root, to.key(), file)?;
-        Ok(Reply::File(info))
+        Ok(Reply::File(self.place(&target, to.key(), file)?))
     }
 }

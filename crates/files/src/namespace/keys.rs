@@ -7,16 +7,20 @@
 //! | `C` | chunk | [`ChunkRecord`](super::records::ChunkRecord) |
 //! | `D` | directory, entry name | file or directory |
 //! | `G` | time, chunk | sealed chunks without references, since when |
+//! | `L` | root directory, key (escaped) | where in `V` the key's null version is |
 //! | `N` | | [`Counters`](super::records::Counters) |
 //! | `O` | chunk | chunks that are not sealed yet |
 //! | `P` | upload, part number | [`PartRecord`](super::records::PartRecord) |
 //! | `R` | node, chunk | replicas by node |
+//! | `S` | root directory, setting | a setting of the bucket, as it was given |
 //! | `U` | root directory, key (escaped), upload | [`UploadRecord`](super::records::UploadRecord) |
+//! | `V` | root directory, key (escaped), sequence (inverted) | [`VersionRecord`](super::versions::VersionRecord) |
 //! | `W` | replicas, chunk | sealed chunks with fewer replicas than wanted, most endangered first |
 
 use onefold_types::{ChunkId, NodeId, Timestamp};
 
 use super::records::{DirectoryId, UploadId};
+use crate::api::Setting;
 
 pub(super) const COUNTERS: &[u8] = b"N";
 
@@ -98,23 +102,68 @@ pub(super) fn parts(upload: UploadId) -> Vec<u8> {
 }
 
 pub(super) fn upload(root: DirectoryId, name: &str, upload: UploadId) -> Vec<u8> {
-    let mut key = uploads_of(root, name);
+    let mut key = whole_name(b'U', root, name);
     key.extend_from_slice(&upload.0.to_be_bytes());
-    key
-}
-
-/// What the keys of all uploads of one file start with. A zero byte in the name is escaped, and the
-/// name ends with a mark below every other byte, so that the order is that of names.
-pub(super) fn uploads_of(root: DirectoryId, name: &str) -> Vec<u8> {
-    let mut key = uploads_under(root, name);
-    key.extend_from_slice(&[0, 1]);
     key
 }
 
 /// What the keys of all uploads of files whose names start with `prefix` start with.
 pub(super) fn uploads_under(root: DirectoryId, prefix: &str) -> Vec<u8> {
-    let mut key = key(b'U', &[root.0], b"");
-    for byte in prefix.bytes() {
+    begun_name(b'U', root, prefix.as_bytes())
+}
+
+pub(super) fn version(root: DirectoryId, name: &str, sequence: u64) -> Vec<u8> {
+    let mut key = versions_of(root, name);
+    key.extend_from_slice(&(u64::MAX - sequence).to_be_bytes());
+    key
+}
+
+/// What the keys of all versions of one file start with.
+pub(super) fn versions_of(root: DirectoryId, name: &str) -> Vec<u8> {
+    whole_name(b'V', root, name)
+}
+
+/// What the keys of all versions of files whose names start with `prefix` start with; also the least
+/// key of a version of a file whose name is not less than it.
+pub(super) fn versions_under(root: DirectoryId, prefix: &str) -> Vec<u8> {
+    versions_under_bytes(root, prefix.as_bytes())
+}
+
+pub(super) fn versions_under_bytes(root: DirectoryId, prefix: &[u8]) -> Vec<u8> {
+    begun_name(b'V', root, prefix)
+}
+
+/// The name and the sequence in a version's key.
+pub(super) fn parse_version(key: &[u8]) -> Option<(String, u64)> {
+    let (name, inverted) = parse_name(key)?;
+    Some((name, u64::MAX - inverted))
+}
+
+pub(super) fn null_version(root: DirectoryId, name: &str) -> Vec<u8> {
+    whole_name(b'L', root, name)
+}
+
+pub(super) fn setting(root: DirectoryId, setting: Setting) -> Vec<u8> {
+    key(b'S', &[root.0], &[setting as u8])
+}
+
+/// What the keys of all settings of a bucket start with.
+pub(super) fn settings(root: DirectoryId) -> Vec<u8> {
+    key(b'S', &[root.0], b"")
+}
+
+/// A key for one name. A zero byte in the name is escaped, and the name ends with a mark below every
+/// other byte, so that the order is that of names whatever follows.
+fn whole_name(tag: u8, root: DirectoryId, name: &str) -> Vec<u8> {
+    let mut key = begun_name(tag, root, name.as_bytes());
+    key.extend_from_slice(&[0, 1]);
+    key
+}
+
+/// What the keys of all names that start with `prefix` start with.
+fn begun_name(tag: u8, root: DirectoryId, prefix: &[u8]) -> Vec<u8> {
+    let mut key = key(tag, &[root.0], b"");
+    for &byte in prefix {
         key.push(byte);
         if byte == 0 {
             key.push(u8::MAX);
@@ -125,7 +174,13 @@ pub(super) fn uploads_under(root: DirectoryId, prefix: &str) -> Vec<u8> {
 
 /// The name and the upload in an upload's key.
 pub(super) fn parse_upload(key: &[u8]) -> Option<(String, UploadId)> {
-    let (name, upload) = key.get(9..)?.split_last_chunk::<8>()?;
+    let (name, upload) = parse_name(key)?;
+    Some((name, UploadId(upload)))
+}
+
+/// The name and the number behind it.
+fn parse_name(key: &[u8]) -> Option<(String, u64)> {
+    let (name, number) = key.get(9..)?.split_last_chunk::<8>()?;
     let escaped = name.strip_suffix(&[0, 1])?;
     let mut name = Vec::with_capacity(escaped.len());
     let mut bytes = escaped.iter();
@@ -135,5 +190,5 @@ pub(super) fn parse_upload(key: &[u8]) -> Option<(String, UploadId)> {
             bytes.next();
         }
     }
-    Some((String::from_utf8(name).ok()?, UploadId(u64::from_be_bytes(*upload))))
+    Some((String::from_utf8(name).ok()?, u64::from_be_bytes(*number)))
 }

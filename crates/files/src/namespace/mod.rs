@@ -4,6 +4,7 @@
 //! ```text
 //! Command ─▶ apply ─┬─ tree     directories and their entries
 //!                   ├─ files    put, remove, rename, copy
+//!                   ├─ versions what was replaced and removed, settings of buckets
 //!                   ├─ uploads  multipart
 //!                   └─ chunks   allocate, seal, references, garbage
 //! SpaceView ─▶ query, walk      stat, list, splits: reads, never through the log
@@ -27,6 +28,8 @@ mod state;
 mod tests;
 mod tree;
 mod uploads;
+mod version_list;
+mod versions;
 mod walk;
 
 pub(crate) use command::{COMMAND_CHUNKS_MAX, Command, Reply, decode_answer};

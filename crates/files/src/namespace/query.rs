@@ -15,10 +15,11 @@ use super::records::{
 use super::state::Stop;
 use super::tree::{find_file, get_bucket, no_such_bucket, no_such_key};
 use super::uploads::{get_upload, no_such_upload, parts};
+use super::versions::get_version;
 use super::walk::{Found, Walk, after_prefix};
 use crate::api::{
-    BucketInfo, FilesError, ListEntry, ListPage, ListRequest, PartInfo, PartPage, UploadInfo,
-    UploadPage, limits,
+    BucketInfo, FilesError, ListEntry, ListPage, ListRequest, PartInfo, PartPage, Setting,
+    UploadInfo, UploadPage, Version, VersionPage, Versioning, VersionsRequest, limits,
 };
 
 /// Reads of one view of the namespace.
@@ -41,7 +42,7 @@ impl From<TableError> for FilesError {
     }
 }
 
-fn text(key: Vec<u8>) -> Answer<String> {
+pub(super) fn text(key: Vec<u8>) -> Answer<String> {
     String::from_utf8(key).map_err(|error| corrupt("name", error).into())
 }
 
@@ -68,7 +69,7 @@ impl Query<'_> {
         let mut buckets = Vec::new();
         for pair in self.0.scan(KeyRange::prefix(&keys::buckets()), Order::Ascending) {
             let (key, value) = pair?;
-            let record: BucketRecord = decode("bucket", &value)?;
+            let record = BucketRecord::decode(&value)?;
             buckets.push(BucketInfo { name: text(key[1..].to_vec())?, created: record.created });
         }
         Ok(buckets)
@@ -81,6 +82,28 @@ impl Query<'_> {
 
     pub(crate) fn find_file(&self, bucket: &str, key: &str) -> Answer<Option<FileRecord>> {
         Ok(find_file(self.0, self.root(bucket)?, key)?)
+    }
+
+    pub(crate) fn versioning(&self, bucket: &str) -> Answer<Versioning> {
+        Ok(self.bucket_record(bucket)?.versioning)
+    }
+
+    pub(crate) fn setting(&self, bucket: &str, setting: Setting) -> Answer<Option<Bytes>> {
+        Ok(self.0.get(&keys::setting(self.root(bucket)?, setting))?)
+    }
+
+    /// A version of a file, or the latest.
+    pub(crate) fn version(
+        &self,
+        bucket: &str,
+        key: &str,
+        version: Option<Version>,
+    ) -> Answer<FileRecord> {
+        Ok(get_version(self.0, (bucket, key), version)?)
+    }
+
+    pub(crate) fn list_versions(&self, request: &VersionsRequest) -> Answer<VersionPage> {
+        super::version_list::list(self.0, request)
     }
 
     /// Files whose keys start with `prefix`, after a key, with their content.

@@ -10,7 +10,7 @@ use onefold_types::{ChunkId, ChunkVersion, NodeId, Timestamp};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::api::{CreateOptions, FileInfo};
+use crate::api::{CreateOptions, FileInfo, Versioning};
 
 /// The format of all values that this version writes.
 const RECORD_FORMAT: u8 = 1;
@@ -80,10 +80,26 @@ impl Content {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A bucket. Records that end before `versioning` were written when there were no versions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct BucketRecord {
     pub(crate) root: DirectoryId,
     pub(crate) created: Timestamp,
+    pub(crate) versioning: Versioning,
+}
+
+impl BucketRecord {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, TableError> {
+        const WHAT: &str = "bucket";
+        let ((root, created), rest) =
+            postcard::take_from_bytes(body(WHAT, bytes)?).map_err(|error| corrupt(WHAT, error))?;
+        let versioning = if rest.is_empty() {
+            Versioning::Never
+        } else {
+            postcard::from_bytes(rest).map_err(|error| corrupt(WHAT, error))?
+        };
+        Ok(Self { root, created, versioning })
+    }
 }
 
 /// One entry of a directory.

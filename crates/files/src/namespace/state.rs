@@ -63,7 +63,10 @@ impl Change<'_> {
                 self.remove_prefix(&bucket, &prefix, limit)
             }
             Command::Rename { from, to, condition } => self.rename(&from, &to, &condition),
-            Command::Copy { from, to, options } => self.copy(&from, &to, options),
+            Command::Copy { from, to, options } => self.copy(&from, None, &to, options),
+            Command::CopyVersion { from, version, to, options } => {
+                self.copy(&from, version, &to, options)
+            }
             Command::CreateUpload { bucket, key, options } => {
                 self.create_upload(&bucket, &key, options)
             }
@@ -89,6 +92,16 @@ impl Change<'_> {
             }
             Command::Touch { chunks } => self.touch(&chunks),
             Command::Collect { grace_ms, limit } => self.collect(grace_ms, limit),
+            Command::SetVersioning { bucket, versioning } => {
+                self.set_versioning(&bucket, versioning)
+            }
+            Command::SetSetting { bucket, setting, value } => {
+                self.set_setting(&bucket, setting, value)
+            }
+            Command::RemoveVersions { bucket, targets } => self.remove_versions(&bucket, &targets),
+            Command::ChangeHeaders { bucket, key, version, expected, changes } => {
+                self.change_headers((&bucket, &key), version, &expected, changes)
+            }
         }
     }
 }

@@ -15,10 +15,12 @@ use super::records::{
     BucketRecord, ChunkRecord, ChunkState, Content, Counters, DirectoryId, Entry, Extent,
     PartRecord, decode,
 };
+use super::versions::{VersionRecord, sequence_of};
 use super::{keys, state};
 use crate::api::{
     Condition, CopyOptions, CreateOptions, FilePath, FileSystem, FilesError, FinishOptions,
-    ListRequest,
+    ListRequest, RemoveCondition, RemoveTarget, Removed, Version, VersionEntry, VersionPage,
+    VersionedFiles, Versioning, VersionsRequest,
 };
 use crate::testing::MemoryFiles;
 
@@ -97,10 +99,12 @@ impl Store {
         };
         let mut expected = Counters::default();
         let mut known: Vec<DirectoryId> = Vec::new();
-        for (_, bucket) in self.with_tag::<BucketRecord>(b'B') {
+        for key in self.keys_of(b'B') {
+            let bucket = BucketRecord::decode(&self.table.get(&key).unwrap().unwrap()).unwrap();
             expected.buckets += 1;
             known.push(bucket.root);
         }
+        self.check_versions(&mut expected, &mut count);
         let entries: Vec<_> = self
             .keys_of(b'D')
             .into_iter()
@@ -161,6 +165,38 @@ impl Store {
         let counters = self.query().counters().unwrap();
         expected.last_id = counters.last_id;
         assert_eq!(counters, expected);
+    }
+}
+
+impl Store {
+    /// What the list of versions says of files, and that each null version is where it is said to be.
+    fn check_versions(&self, expected: &mut Counters, count: &mut dyn FnMut(&Content)) {
+        let mut nulls = 0;
+        let mut newest = None;
+        for (key, record) in self.with_tag::<VersionRecord>(b'V') {
+            let root = DirectoryId(u64::from_be_bytes(key[1..9].try_into().unwrap()));
+            let (name, sequence) = keys::parse_version(&key).unwrap();
+            let file = super::tree::find_file(&self.table, root, &name).unwrap();
+            let is_newest = newest.replace((root, name.clone())) != Some((root, name.clone()));
+            assert!(file.is_some() || !is_newest || record.file.is_none(), "a file lies hidden");
+            match record.version {
+                Version::Number(number) => assert_eq!(number, sequence),
+                Version::Null => {
+                    nulls += 1;
+                    let at = sequence_of(&self.table, root, &name, Version::Null).unwrap();
+                    assert_eq!(at, Some(sequence));
+                    let latest = file.map(|file| file.info.attributes.version());
+                    assert_ne!(latest, Some(Version::Null), "one null version a key");
+                }
+            }
+            if let Some((info, content)) = record.file {
+                assert_eq!(info.attributes.version(), record.version);
+                expected.files += 1;
+                expected.file_bytes += info.size;
+                count(&content);
+            }
+        }
+        assert_eq!(self.keys_of(b'L').len(), nulls);
     }
 }
 
@@ -325,6 +361,12 @@ enum Step {
     Abort(usize),
     List(String, Option<String>, Option<String>, usize),
     ListUploads(String, Option<(String, Option<usize>)>, usize),
+    Enable(bool),
+    RemoveLatest(String, u8),
+    RemoveVersion(usize),
+    CopyVersion(usize, String),
+    ChangeHeaders(usize, String),
+    ListVersions(String, Option<String>, Option<usize>, usize),
 }
 
 fn key() -> impl Strategy<Value = String> {
@@ -371,6 +413,33 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(p, d, a, l)| Step::List(p, d, a, l)),
         1 => (prefix(), after, 1..4_usize).prop_map(|(p, a, l)| Step::ListUploads(p, a, l)),
     ]
+}
+
+fn versions_step() -> impl Strategy<Value = Step> {
+    let delimiter = prop::option::of(prop::sample::select(vec!["/", "a", "b/"]))
+        .prop_map(|delimiter| delimiter.map(str::to_owned));
+    let at = prop::option::of(0..20_usize);
+    prop_oneof![
+        1 => any::<bool>().prop_map(Step::Enable),
+        2 => (key(), any::<u8>()).prop_map(|(k, n)| Step::RemoveLatest(k, n)),
+        3 => (0..20_usize).prop_map(Step::RemoveVersion),
+        1 => (0..20_usize, key()).prop_map(|(n, k)| Step::CopyVersion(n, k)),
+        1 => (0..20_usize, key()).prop_map(|(n, v)| Step::ChangeHeaders(n, v)),
+        3 => (prefix(), delimiter, at, 1..5_usize)
+            .prop_map(|(p, d, a, l)| Step::ListVersions(p, d, a, l)),
+    ]
+}
+
+/// Key, whether it is the latest and the null version; of a file its ETag, size and a header.
+type Shape = (String, bool, bool, Option<(String, u64, Option<String>)>);
+
+/// A version without its number, which both sides give out on their own.
+fn shape(entry: &VersionEntry) -> Shape {
+    let file = entry.file.as_ref().map(|file| {
+        let header = file.attributes.headers.get("x-header").cloned();
+        (file.etag.clone(), file.size, header)
+    });
+    (entry.key.clone(), entry.is_latest, entry.version == Version::Null, file)
 }
 
 /// Both sides of one run: the namespace and the model.
@@ -509,6 +578,129 @@ impl Pair {
         assert_eq!(actual, expected);
     }
 
+    /// All versions, ours and the model's, which are alike.
+    fn all_versions(&self) -> (Vec<VersionEntry>, Vec<VersionEntry>) {
+        let bucket = BUCKET.to_owned();
+        let request = VersionsRequest { bucket, limit: 1000, ..VersionsRequest::default() };
+        let theirs = now(self.model.list_versions(request.clone())).unwrap().entries;
+        let ours = self.store.query().list_versions(&request).unwrap().entries;
+        let shapes = |entries: &[VersionEntry]| entries.iter().map(shape).collect::<Vec<_>>();
+        assert_eq!(shapes(&ours), shapes(&theirs));
+        (ours, theirs)
+    }
+
+    fn list_versions(
+        &self,
+        prefix: String,
+        delimiter: Option<String>,
+        at: Option<usize>,
+        limit: usize,
+    ) {
+        let (ours, theirs) = self.all_versions();
+        let after = |all: &[VersionEntry]| {
+            let entry = all.get(at?)?;
+            Some((entry.key.clone(), (at? % 3 > 0).then_some(entry.version)))
+        };
+        let (after_ours, after_theirs) = (after(&ours), after(&theirs));
+        let mut request =
+            VersionsRequest { bucket: BUCKET.to_owned(), prefix, delimiter, after: None, limit };
+        request.after = after_theirs;
+        let expected = now(self.model.list_versions(request.clone())).unwrap();
+        request.after = after_ours;
+        let actual = self.store.query().list_versions(&request).unwrap();
+        let shapes = |page: &VersionPage| page.entries.iter().map(shape).collect::<Vec<_>>();
+        assert_eq!(shapes(&actual), shapes(&expected), "{request:?}");
+        assert_eq!(actual.common_prefixes, expected.common_prefixes, "{request:?}");
+        let key = |page: VersionPage| page.next.map(|(key, version)| (key, version.is_some()));
+        assert_eq!(key(actual), key(expected), "{request:?}");
+    }
+
+    fn remove_version(&mut self, at: usize) {
+        let (ours, theirs) = self.all_versions();
+        let target = |all: &[VersionEntry]| RemoveTarget {
+            key: all[at].key.clone(),
+            version: Some(all[at].version),
+            ..RemoveTarget::default()
+        };
+        if at >= ours.len() {
+            return;
+        }
+        let expected = now(self.model.remove_versions(BUCKET, &[target(&theirs)])).unwrap();
+        let (bucket, targets) = (BUCKET.to_owned(), vec![target(&ours)]);
+        let actual = self.store.run(Command::RemoveVersions { bucket, targets }).unwrap();
+        let Reply::RemovedVersions(actual) = actual else { panic!("another reply") };
+        let told = |removed: &Result<Removed, FilesError>| {
+            removed.as_ref().map(|removed| (removed.existed, removed.is_marker)).unwrap()
+        };
+        assert_eq!(told(&actual[0]), told(&expected[0]));
+    }
+
+    fn remove_latest(&mut self, key: String, number: u8) {
+        let etag = number.is_multiple_of(2).then(|| format!("etag{}", number % 4));
+        let condition = RemoveCondition { etag, ..RemoveCondition::default() };
+        let targets = vec![RemoveTarget { key, condition, ..RemoveTarget::default() }];
+        let expected = now(self.model.remove_versions(BUCKET, &targets)).unwrap();
+        let bucket = BUCKET.to_owned();
+        let actual = self.store.run(Command::RemoveVersions { bucket, targets }).unwrap();
+        let Reply::RemovedVersions(actual) = actual else { panic!("another reply") };
+        let told = |removed: &Result<Removed, FilesError>| {
+            let of = |removed: &Removed| (removed.existed, removed.is_marker);
+            removed.as_ref().map(of).map_err(FilesError::kind)
+        };
+        assert_eq!(told(&actual[0]), told(&expected[0]));
+    }
+
+    fn run_on_versions(&mut self, step: Step) {
+        let bucket = BUCKET.to_owned();
+        match step {
+            Step::Enable(enabled) => {
+                let versioning = if enabled { Versioning::Enabled } else { Versioning::Suspended };
+                now(self.model.set_versioning(BUCKET, versioning)).unwrap();
+                self.store.run(Command::SetVersioning { bucket, versioning }).unwrap();
+            }
+            Step::RemoveLatest(key, number) => self.remove_latest(key, number),
+            Step::RemoveVersion(at) => self.remove_version(at),
+            Step::CopyVersion(at, to) => {
+                let (ours, theirs) = self.all_versions();
+                let (Some(ours), Some(theirs)) = (ours.get(at), theirs.get(at)) else { return };
+                let from = FilePath::new(BUCKET, &ours.key).unwrap();
+                let to = FilePath::new(BUCKET, &to).unwrap();
+                let options = CopyOptions::default();
+                let version = Some(theirs.version);
+                let expected = now(self.model.copy_version(&from, version, &to, options.clone()));
+                let version = Some(ours.version);
+                let actual = self.store.run(Command::CopyVersion { from, version, to, options });
+                assert_eq!(kind(&actual), kind(&expected));
+            }
+            Step::ChangeHeaders(at, value) => {
+                let (ours, theirs) = self.all_versions();
+                let (Some(ours), Some(theirs)) = (ours.get(at), theirs.get(at)) else { return };
+                let changes = vec![("x-header".to_owned(), (at % 2 == 0).then_some(value))];
+                let (key, version) = (ours.key.clone(), Some(theirs.version));
+                let expected = now(self.model.change_headers(
+                    BUCKET,
+                    &key,
+                    version,
+                    Vec::new(),
+                    changes.clone(),
+                ));
+                let version = Some(ours.version);
+                let actual = self.store.run(Command::ChangeHeaders {
+                    bucket,
+                    key,
+                    version,
+                    expected: Vec::new(),
+                    changes,
+                });
+                assert_eq!(kind(&actual), kind(&expected));
+            }
+            Step::ListVersions(prefix, delimiter, at, limit) => {
+                self.list_versions(prefix, delimiter, at, limit);
+            }
+            other => self.run(other),
+        }
+    }
+
     fn run(&mut self, step: Step) {
         let bucket = BUCKET.to_owned();
         match step {
@@ -563,6 +755,7 @@ impl Pair {
                 self.list(&ListRequest { bucket, prefix, delimiter, start_after, limit });
             }
             Step::ListUploads(prefix, after, limit) => self.list_uploads(&prefix, after, limit),
+            other => self.run_on_versions(other),
         }
     }
 }
@@ -576,6 +769,21 @@ proptest! {
         for step in steps {
             pair.run(step);
             pair.store.check();
+        }
+        let all = ListRequest { bucket: BUCKET.to_owned(), limit: 1000, ..ListRequest::default() };
+        pair.list(&all);
+    }
+
+    #[test]
+    fn versions_are_kept_as_in_plain_lists(
+        steps in prop::collection::vec(prop_oneof![step(), versions_step()], 1..60)
+    ) {
+        let mut pair = Pair::new();
+        pair.run_on_versions(Step::Enable(true));
+        for step in steps {
+            pair.run_on_versions(step);
+            pair.store.check();
+            pair.all_versions();
         }
         let all = ListRequest { bucket: BUCKET.to_owned(), limit: 1000, ..ListRequest::default() };
         pair.list(&all);

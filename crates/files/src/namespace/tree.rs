@@ -3,7 +3,7 @@
 use onefold_table::{KeyRange, Order, TableError, View};
 
 use super::keys;
-use super::records::{BucketRecord, DirectoryId, Entry, FileRecord, decode};
+use super::records::{BucketRecord, DirectoryId, Entry, FileRecord};
 use super::state::{Applied, Change};
 use crate::api::FilesError;
 
@@ -33,7 +33,7 @@ pub(super) fn get_bucket(
     bucket: &str,
 ) -> Result<Option<BucketRecord>, TableError> {
     let value = view.get(&keys::bucket(bucket))?;
-    value.map(|bytes| decode("bucket", &bytes)).transpose()
+    value.map(|bytes| BucketRecord::decode(&bytes)).transpose()
 }
 
 pub(super) fn get_entry(

@@ -122,6 +122,7 @@ impl Change<'_> {
         options: FinishOptions,
     ) -> Applied<Reply> {
         let (bucket, key, _) = path;
+        let bucket_record = self.bucket(bucket)?;
         let (root, id, upload) = self.find_upload(path)?;
         if chosen.is_empty() {
             let reason = "an upload is completed with at least one part".to_owned();
@@ -146,8 +147,7 @@ impl Change<'_> {
         }
         self.forget_upload(root, key, id)?;
         let info = FileInfo { size: content.size(), etag, modified: self.time, attributes };
-        self.place(root, key, FileRecord { info: info.clone(), content })?;
-        Ok(Reply::File(info))
+        Ok(Reply::File(self.place(&bucket_record, key, FileRecord { info, content })?))
     }
 
     /// Splits an upload's parts into those that were chosen, in order, and the others.

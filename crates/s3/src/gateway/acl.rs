@@ -6,6 +6,7 @@ use s3s::{S3Error, S3Request, S3Response, S3Result, s3_error};
 
 use super::Gateway;
 use super::convert::{OWNER, owner};
+use super::versions::{asked, from_read};
 use crate::errors::from_files;
 
 /// Everything to the owner, nothing to others.
@@ -60,8 +61,8 @@ pub(super) async fn get_object_acl(
     gateway: &Gateway,
     request: S3Request<GetObjectAclInput>,
 ) -> S3Result<S3Response<GetObjectAclOutput>> {
-    let found = gateway.files.stat(&request.input.bucket, &request.input.key).await;
-    found.map_err(|error| from_files(&error))?;
+    let input = request.input;
+    find(gateway, &input.bucket, &input.key, input.version_id.as_deref()).await?;
     Ok(S3Response::new(GetObjectAclOutput {
         grants: Some(grants()),
         owner: Some(owner()),
@@ -73,8 +74,14 @@ pub(super) async fn put_object_acl(
     gateway: &Gateway,
     request: S3Request<PutObjectAclInput>,
 ) -> S3Result<S3Response<PutObjectAclOutput>> {
-    let found = gateway.files.stat(&request.input.bucket, &request.input.key).await;
-    found.map_err(|error| from_files(&error))?;
-    check(request.input.access_control_policy)?;
+    let input = request.input;
+    find(gateway, &input.bucket, &input.key, input.version_id.as_deref()).await?;
+    check(input.access_control_policy)?;
     Ok(S3Response::new(PutObjectAclOutput::default()))
+}
+
+async fn find(gateway: &Gateway, bucket: &str, key: &str, version: Option<&str>) -> S3Result<()> {
+    let version = asked(version)?;
+    let found = gateway.files.open_version(bucket, key, version).await;
+    found.map(drop).map_err(|error| from_read(&error, version))
 }

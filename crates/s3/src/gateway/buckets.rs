@@ -48,6 +48,9 @@ pub(super) async fn create_bucket(
 ) -> S3Result<S3Response<CreateBucketOutput>> {
     let bucket = request.input.bucket;
     gateway.files.create_bucket(&bucket).await.map_err(|error| from_files(&error))?;
+    if request.input.object_lock_enabled_for_bucket.unwrap_or_default() {
+        gateway.enable_lock(&bucket).await?;
+    }
     Ok(S3Response::new(CreateBucketOutput { location: Some(format!("/{bucket}")) }))
 }
 
@@ -79,14 +82,4 @@ pub(super) async fn get_bucket_location(
     let bucket = request.input.bucket;
     gateway.files.head_bucket(&bucket).await.map_err(|error| from_files(&error))?;
     Ok(S3Response::new(GetBucketLocationOutput::default()))
-}
-
-/// No bucket has versions, which is an empty answer. Clients ask before they empty a bucket.
-pub(super) async fn get_bucket_versioning(
-    gateway: &Gateway,
-    request: S3Request<GetBucketVersioningInput>,
-) -> S3Result<S3Response<GetBucketVersioningOutput>> {
-    let bucket = request.input.bucket;
-    gateway.files.head_bucket(&bucket).await.map_err(|error| from_files(&error))?;
-    Ok(S3Response::new(GetBucketVersioningOutput::default()))
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use onefold_types::Timestamp as Time;
-use s3s::dto::{ETag, EncodingType, Owner, Timestamp};
+use s3s::dto::{ETag, EncodingType, Owner, Timestamp, TimestampFormat};
 use s3s::{S3Result, s3_error};
 
 /// The account that owns everything: clusters have keys, not accounts.
@@ -17,6 +17,18 @@ pub(crate) fn timestamp(time: Time) -> Timestamp {
 /// The same as HTTP headers show it: in whole seconds.
 pub(crate) fn http_date(time: Time) -> Timestamp {
     Timestamp::from(UNIX_EPOCH + Duration::from_secs(time.get() / 1000))
+}
+
+/// Seconds since the epoch.
+///
+/// # Errors
+/// `InvalidArgument` for a time before it.
+pub(crate) fn epoch_seconds(time: &Timestamp) -> S3Result<u64> {
+    let mut text = Vec::new();
+    let formatted = time.format(TimestampFormat::EpochSeconds, &mut text);
+    let text = formatted.ok().and_then(|()| String::from_utf8(text).ok());
+    let seconds = text.and_then(|text| text.split('.').next()?.parse().ok());
+    seconds.ok_or_else(|| s3_error!(InvalidArgument, "a date is before 1970"))
 }
 
 /// A tag of the file system, which has no quotes, as S3 shows it.

@@ -11,12 +11,15 @@ use super::convert::{
     KeyEncoding, etag, owner, page_limit, part_number, set_checksum, size, timestamp,
 };
 use super::listing::common_prefixes;
-use crate::attributes;
+use super::lock::Asked;
+use super::versions::told;
+use crate::attributes::{self, PartSizes};
 use crate::checksums::{
-    ALGORITHM_HEADER, Algorithm, Announced, TYPE_HEADER, bad_digest, combine, encode,
+    ALGORITHM_HEADER, Algorithm, Announced, FULL_OBJECT, TYPE_HEADER, bad_digest, combine, encode,
 };
 use crate::conditions::write_condition;
 use crate::errors::from_files;
+use crate::tags;
 
 pub(super) async fn create_multipart_upload(
     gateway: &Gateway,
@@ -24,15 +27,23 @@ pub(super) async fn create_multipart_upload(
 ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
     let S3Request { input, headers, .. } = request;
     let mut attributes = attributes::from_request(&headers, input.content_type, input.metadata)?;
+    if let Some(tags) = attributes::tags(&headers)? {
+        attributes.headers.insert(tags::HEADER.to_owned(), tags);
+    }
+    let asked = Asked {
+        mode: input.object_lock_mode,
+        until: input.object_lock_retain_until_date,
+        hold: input.object_lock_legal_hold_status,
+    };
+    attributes.headers.extend(gateway.lock_headers(&input.bucket, asked).await?);
     let checksum = Wanted::from_request(
         input.checksum_algorithm.as_ref().map(ChecksumAlgorithm::as_str),
         input.checksum_type.as_ref().map(ChecksumType::as_str),
     )?;
-    if let Some(wanted) = &checksum {
-        let algorithm = wanted.algorithm.name().to_owned();
-        attributes.headers.insert(ALGORITHM_HEADER.to_owned(), algorithm);
-        attributes.headers.insert(TYPE_HEADER.to_owned(), wanted.kind.clone());
-    }
+    let wanted = checksum.clone().unwrap_or_else(Wanted::unasked);
+    let algorithm = wanted.algorithm.name().to_owned();
+    attributes.headers.insert(ALGORITHM_HEADER.to_owned(), algorithm);
+    attributes.headers.insert(TYPE_HEADER.to_owned(), wanted.kind);
     let options = CreateOptions { attributes, ..CreateOptions::default() };
     let upload = gateway.files.create_upload(&input.bucket, &input.key, options).await;
     let upload = upload.map_err(|error| from_files(&error))?;
@@ -49,12 +60,18 @@ pub(super) async fn create_multipart_upload(
 }
 
 /// The checksum that an upload's object is to have.
+#[derive(Clone)]
 struct Wanted {
     algorithm: Algorithm,
     kind: String,
 }
 
 impl Wanted {
+    /// What an object gets of which nobody said anything.
+    fn unasked() -> Self {
+        Self { algorithm: Announced::DEFAULT.algorithm, kind: FULL_OBJECT.to_owned() }
+    }
+
     fn from_request(algorithm: Option<&str>, kind: Option<&str>) -> S3Result<Option<Self>> {
         let Some(name) = algorithm else {
             return match kind {
@@ -94,12 +111,14 @@ pub(super) async fn complete_multipart_upload(
     let named = input.multipart_upload.and_then(|upload| upload.parts).unwrap_or_default();
     let parts = named_parts(&named)?;
     let target = Target { bucket: &input.bucket, key: &input.key, upload: &input.upload_id };
-    let finish = match gateway.uploaded(&target).await {
+    let (finish, sizes) = match gateway.uploaded(&target).await {
         Ok((options, uploaded)) => {
             let chosen = chosen_parts(&named, &parts, &uploaded)?;
             check_size(input.mpu_object_size, &chosen)?;
             let announced = Announced::from_headers(&headers)?;
-            object_checksum(Wanted::from_upload(&options).as_ref(), announced.as_ref(), &chosen)?
+            let wanted = Wanted::from_upload(&options);
+            let checksum = object_checksum(wanted.as_ref(), announced.as_ref(), &chosen)?;
+            (checksum, PartSizes::new(chosen.iter().map(|part| part.size)))
         }
         Err(error) => return repeated(gateway, &target, &parts, error).await,
     };
@@ -108,6 +127,7 @@ pub(super) async fn complete_multipart_upload(
         headers: finish
             .into_iter()
             .map(|(algorithm, value)| (algorithm.header().to_owned(), value))
+            .chain(sizes.to_header())
             .collect(),
         ..FinishOptions::default()
     };
@@ -138,6 +158,7 @@ fn completed_output(
         key: Some(target.key.to_owned()),
         e_tag: Some(etag(&info.etag)),
         location: Some(format!("/{}/{}", target.bucket, target.key)),
+        version_id: told(info),
         ..CompleteMultipartUploadOutput::default()
     };
     if checksum.is_some() {
@@ -263,7 +284,9 @@ fn object_checksum(
             parts.iter().map(|part| Some((part.headers.get(name)?.as_str(), part.size))).collect();
         Some((wanted.algorithm, combine(wanted.algorithm, &wanted.kind, &values?)?))
     });
-    let Some(Announced { algorithm, value: Some(value) }) = announced else { return Ok(checksum) };
+    let Some(Announced { algorithm, value: Some(value), .. }) = announced else {
+        return Ok(checksum);
+    };
     let expected = encode(value);
     match &checksum {
         Some((actual, text)) if actual == algorithm => {

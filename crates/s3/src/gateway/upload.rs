@@ -10,11 +10,14 @@ use s3s::{S3Request, S3Response, S3Result, TrailingHeaders, s3_error};
 
 use super::Gateway;
 use super::convert::{etag, part_number, set_checksum};
+use super::lock::Asked;
+use super::versions::told;
 use crate::attributes;
 use crate::checksums::{Algorithm, Announced, FULL_OBJECT, TYPE_HEADER, content_md5};
 use crate::conditions::write_condition;
 use crate::errors::{from_files, too_large};
 use crate::ingest::Ingest;
+use crate::tags;
 
 /// Most bytes in one PutObject (S3's bound; larger objects take a multipart upload).
 const PUT_BYTES_MAX: u64 = 5 << 30;
@@ -29,24 +32,33 @@ pub(super) async fn put_object(
         return Err(too_large("single upload", PUT_BYTES_MAX));
     }
     let expected_md5 = input.content_md5.as_deref().map(content_md5).transpose()?;
+    let mut attributes = attributes::from_request(&headers, input.content_type, input.metadata)?;
+    if let Some(tags) = attributes::tags(&headers)? {
+        attributes.headers.insert(tags::HEADER.to_owned(), tags);
+    }
+    let asked = Asked {
+        mode: input.object_lock_mode,
+        until: input.object_lock_retain_until_date,
+        hold: input.object_lock_legal_hold_status,
+    };
     let options = CreateOptions {
-        attributes: attributes::from_request(&headers, input.content_type, input.metadata)?,
+        attributes,
         condition: write_condition(input.if_match.as_ref(), input.if_none_match.as_ref())?,
     };
     let writer = gateway.files.create(&input.bucket, &input.key, options).await;
     let writer = writer.map_err(|error| from_files(&error))?;
-    let (writer, checksum) = ingest.store(writer).await?;
-    let mut headers = checksum_header(checksum.as_ref());
-    if !headers.is_empty() {
-        headers.insert(TYPE_HEADER.to_owned(), FULL_OBJECT.to_owned());
-    }
+    let lock = gateway.lock_headers(&input.bucket, asked);
+    let ((writer, checksum), lock) = tokio::try_join!(ingest.store(writer), lock)?;
+    let mut headers = checksum_header(&checksum);
+    headers.extend(lock);
+    headers.insert(TYPE_HEADER.to_owned(), FULL_OBJECT.to_owned());
     let finish = FinishOptions { expected_md5, headers, ..FinishOptions::default() };
     let info = writer.finish(finish).await.map_err(|error| from_files(&error))?;
     let mut output =
         PutObjectOutput { e_tag: Some(etag(&info.etag)), ..PutObjectOutput::default() };
-    output.checksum_type =
-        checksum.as_ref().map(|_| ChecksumType::from_static(ChecksumType::FULL_OBJECT));
-    set_checksum!(output, checksum);
+    output.version_id = told(&info);
+    output.checksum_type = Some(ChecksumType::from_static(ChecksumType::FULL_OBJECT));
+    set_checksum!(output, Some(checksum));
     Ok(S3Response::new(output))
 }
 
@@ -67,21 +79,18 @@ pub(super) async fn upload_part(
     let (writer, checksum) = ingest.store(writer).await?;
     let finish = FinishOptions {
         expected_md5,
-        headers: checksum_header(checksum.as_ref()),
+        headers: checksum_header(&checksum),
         ..FinishOptions::default()
     };
     let info = writer.finish(finish).await.map_err(|error| from_files(&error))?;
     let mut output =
         UploadPartOutput { e_tag: Some(etag(&info.etag)), ..UploadPartOutput::default() };
-    set_checksum!(output, checksum);
+    set_checksum!(output, Some(checksum));
     Ok(S3Response::new(output))
 }
 
-fn checksum_header(checksum: Option<&(Algorithm, String)>) -> BTreeMap<String, String> {
-    checksum
-        .iter()
-        .map(|(algorithm, value)| (algorithm.header().to_owned(), value.clone()))
-        .collect()
+fn checksum_header((algorithm, value): &(Algorithm, String)) -> BTreeMap<String, String> {
+    BTreeMap::from([(algorithm.header().to_owned(), value.clone())])
 }
 
 fn ingest(
@@ -99,7 +108,7 @@ fn ingest(
     Ok(Ingest {
         body: body.unwrap_or_else(|| StreamingBlob::from(s3s::Body::empty())),
         length,
-        checksum: Announced::from_headers(headers)?,
+        checksum: Announced::from_headers(headers)?.unwrap_or(Announced::DEFAULT),
         trailers,
     })
 }

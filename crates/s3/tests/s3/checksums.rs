@@ -11,6 +11,11 @@ fn put() -> Request {
     Request::new("PUT", "/bucket/key").body(BODY)
 }
 
+/// As the header has it.
+pub(crate) fn crc32(bytes: &[u8]) -> String {
+    base64(&Crc32::checksum(bytes))
+}
+
 #[tokio::test]
 async fn content_md5_is_verified_before_anything_is_visible() {
     let server = Server::start().await;

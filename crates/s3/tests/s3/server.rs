@@ -30,6 +30,7 @@ impl Credentials for Keys {
 
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
+    pub(crate) files: Arc<MemoryFiles>,
     _shutdown: DropGuard,
 }
 
@@ -43,8 +44,9 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
         let files = Arc::new(MemoryFiles::new());
-        tokio::spawn(serve(listener, files, Arc::new(Keys), config, shutdown.clone()));
-        Self { address, _shutdown: shutdown.drop_guard() }
+        let served = Arc::clone(&files);
+        tokio::spawn(serve(listener, served, Arc::new(Keys), config, shutdown.clone()));
+        Self { address, files, _shutdown: shutdown.drop_guard() }
     }
 
     pub(crate) fn client(&self) -> Client {

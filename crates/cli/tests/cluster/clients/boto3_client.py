@@ -101,6 +101,55 @@ def transfers(a, b, mebibytes):
     assert back.getvalue() == data
 
 
+def versions(a, b, c):
+    """Versions, tags, locks and rules, each set at one node and seen at another."""
+    bucket = "boto3-versions"
+    a.create_bucket(Bucket=bucket, ObjectLockEnabledForBucket=True)
+    assert b.get_bucket_versioning(Bucket=bucket)["Status"] == "Enabled"
+    one = a.put_object(Bucket=bucket, Key="k", Body=b"one", Tagging="n=1")["VersionId"]
+    two = b.put_object(Bucket=bucket, Key="k", Body=os.urandom(100_000))["VersionId"]
+    assert c.get_object(Bucket=bucket, Key="k")["VersionId"] == two
+    assert c.get_object(Bucket=bucket, Key="k", VersionId=one)["Body"].read() == b"one"
+    tags = b.get_object_tagging(Bucket=bucket, Key="k", VersionId=one)["TagSet"]
+    assert tags == [{"Key": "n", "Value": "1"}]
+    marker = c.delete_object(Bucket=bucket, Key="k")
+    assert marker["DeleteMarker"]
+    refused("NoSuchKey", a.get_object, Bucket=bucket, Key="k")
+    listed = a.list_object_versions(Bucket=bucket)
+    assert [v["VersionId"] for v in listed["Versions"]] == [two, one]
+    assert [m["VersionId"] for m in listed["DeleteMarkers"]] == [marker["VersionId"]]
+    b.delete_object(Bucket=bucket, Key="k", VersionId=marker["VersionId"])
+    assert c.head_object(Bucket=bucket, Key="k")["VersionId"] == two
+    hold = {"Status": "ON"}
+    a.put_object_legal_hold(Bucket=bucket, Key="k", VersionId=two, LegalHold=hold)
+    refused("AccessDenied", b.delete_object, Bucket=bucket, Key="k", VersionId=two)
+    hold = {"Status": "OFF"}
+    c.put_object_legal_hold(Bucket=bucket, Key="k", VersionId=two, LegalHold=hold)
+    rule = {
+        "ID": "old",
+        "Status": "Enabled",
+        "Filter": {"Prefix": "logs/"},
+        "NoncurrentVersionExpiration": {"NoncurrentDays": 3},
+    }
+    a.put_bucket_lifecycle_configuration(
+        Bucket=bucket, LifecycleConfiguration={"Rules": [rule]}
+    )
+    assert b.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"] == [rule]
+    refused("BucketNotEmpty", a.delete_bucket, Bucket=bucket)
+    boto3_resource(b).Bucket(bucket).object_versions.all().delete()
+    c.delete_bucket(Bucket=bucket)
+
+
+def boto3_resource(client):
+    return boto3.resource(
+        "s3",
+        endpoint_url=client.meta.endpoint_url,
+        aws_access_key_id="onefold",
+        aws_secret_access_key="onefold-secret",
+        region_name="us-east-1",
+    )
+
+
 def many_threads(clients):
     def work(index):
         key, body = f"threads/{index}", os.urandom(1000 + index)
@@ -120,14 +169,8 @@ def main():
     odd_keys(b, c)
     transfers(c, a, int(sys.argv[4]))
     many_threads(clients)
-    resource = boto3.resource(
-        "s3",
-        endpoint_url=f"http://{sys.argv[1]}",
-        aws_access_key_id="onefold",
-        aws_secret_access_key="onefold-secret",
-        region_name="us-east-1",
-    )
-    bucket = resource.Bucket(BUCKET)
+    versions(a, b, c)
+    bucket = boto3_resource(a).Bucket(BUCKET)
     bucket.objects.all().delete()
     bucket.delete()
     refused("404", b.head_bucket, Bucket=BUCKET)

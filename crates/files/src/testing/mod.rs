@@ -3,6 +3,8 @@
 //! It keeps the contract of [`FileSystem`] by the plainest means, a map of whole files behind one
 //! lock, and is the model that the real one is tested against.
 
+mod versions;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,8 +19,9 @@ use onefold_types::{NodeId, Timestamp};
 use crate::api::{
     Attributes, BucketInfo, ByteStream, Condition, CopyOptions, CreateOptions, FileInfo, FilePath,
     FileReader, FileSystem, FileWriter, FilesError, FinishOptions, ListEntry, ListPage,
-    ListRequest, PartInfo, PartPage, RangeSource, Split, SplitPage, SplitRequest, UploadInfo,
-    UploadPage, Usage, limits, validate_bucket_name, validate_key,
+    ListRequest, PartInfo, PartPage, RangeSource, Setting, Split, SplitPage, SplitRequest,
+    UploadInfo, UploadPage, Usage, Version, VersionedFiles, Versioning, limits,
+    validate_bucket_name, validate_key,
 };
 use crate::etag;
 
@@ -34,9 +37,20 @@ struct Upload {
     parts: BTreeMap<u16, (PartInfo, Bytes)>,
 }
 
+/// A version that is not the latest file of its key, or a delete marker.
+struct Old {
+    version: Version,
+    modified: Timestamp,
+    file: Option<File>,
+}
+
 struct Bucket {
     created: Timestamp,
+    versioning: Versioning,
     files: BTreeMap<String, File>,
+    /// By key, the oldest first.
+    old: BTreeMap<String, Vec<Old>>,
+    settings: BTreeMap<Setting, Bytes>,
     uploads: BTreeMap<(String, String), Upload>,
 }
 
@@ -45,6 +59,7 @@ struct State {
     buckets: BTreeMap<String, Bucket>,
     clock: u64,
     uploads_created: u64,
+    versions_made: u64,
 }
 
 impl State {
@@ -176,9 +191,7 @@ impl FileWriter for MemoryWriter {
                 check_attributes(&options.attributes)?;
                 state.check(&bucket, &key, &options.condition)?;
                 let info = FileInfo { size, etag, modified, attributes: options.attributes };
-                let file = File { info: info.clone(), data };
-                state.bucket(&bucket)?.files.insert(key, file);
-                Ok(info)
+                state.place(&bucket, &key, File { info, data })
             }
             Target::Part { upload, number } => {
                 let headers = finish.headers;
@@ -202,15 +215,22 @@ impl FileSystem for MemoryFiles {
             return Err(FilesError::BucketExists { bucket: bucket.to_owned() });
         }
         let created = state.now();
-        let (files, uploads) = (BTreeMap::new(), BTreeMap::new());
-        state.buckets.insert(bucket.to_owned(), Bucket { created, files, uploads });
+        let made = Bucket {
+            created,
+            versioning: Versioning::Never,
+            files: BTreeMap::new(),
+            old: BTreeMap::new(),
+            settings: BTreeMap::new(),
+            uploads: BTreeMap::new(),
+        };
+        state.buckets.insert(bucket.to_owned(), made);
         Ok(())
     }
 
     async fn delete_bucket(&self, bucket: &str) -> Result<(), FilesError> {
         let mut state = self.state();
         let found = state.bucket(bucket)?;
-        if !found.files.is_empty() || !found.uploads.is_empty() {
+        if !found.files.is_empty() || !found.old.is_empty() || !found.uploads.is_empty() {
             return Err(FilesError::BucketNotEmpty { bucket: bucket.to_owned() });
         }
         state.buckets.remove(bucket);
@@ -291,7 +311,7 @@ impl FileSystem for MemoryFiles {
     }
 
     async fn remove(&self, bucket: &str, key: &str) -> Result<bool, FilesError> {
-        Ok(self.state().bucket(bucket)?.files.remove(key).is_some())
+        Ok(self.state().remove_latest(bucket, key, false)?.existed)
     }
 
     async fn remove_many(&self, bucket: &str, keys: &[String]) -> Result<Vec<bool>, FilesError> {
@@ -300,16 +320,18 @@ impl FileSystem for MemoryFiles {
             return Err(FilesError::Invalid { reason });
         }
         let mut state = self.state();
-        let files = &mut state.bucket(bucket)?.files;
-        Ok(keys.iter().map(|key| files.remove(key).is_some()).collect())
+        let remove = |key: &String| Ok(state.remove_latest(bucket, key, false)?.existed);
+        keys.iter().map(remove).collect()
     }
 
     async fn remove_tree(&self, bucket: &str, prefix: &str) -> Result<u64, FilesError> {
         let mut state = self.state();
-        let files = &mut state.bucket(bucket)?.files;
-        let before = files.len();
-        files.retain(|key, _| !key.starts_with(prefix));
-        Ok((before - files.len()) as u64)
+        let keys = state.bucket(bucket)?.files.keys();
+        let keys: Vec<String> = keys.filter(|key| key.starts_with(prefix)).cloned().collect();
+        for key in &keys {
+            state.remove_latest(bucket, key, false)?;
+        }
+        Ok(keys.len() as u64)
     }
 
     async fn rename(
@@ -324,17 +346,23 @@ impl FileSystem for MemoryFiles {
             let reason = "a file is renamed to a file, a folder to a folder".to_owned();
             return Err(FilesError::Invalid { reason });
         }
-        let source = &mut state.bucket(from.bucket())?.files;
+        let source = state.bucket(from.bucket())?;
         if !from.is_directory() {
-            if !source.contains_key(from.key()) {
-                return Err(no_such_key(from.bucket(), from.key()));
-            }
+            let found = source.files.get(from.key()).cloned();
+            let file = found.ok_or_else(|| no_such_key(from.bucket(), from.key()))?;
             state.check(to.bucket(), to.key(), &condition)?;
-            let moved = state.bucket(from.bucket())?.files.remove(from.key());
-            let target = &mut state.bucket(to.bucket())?.files;
-            target.extend(moved.map(|file| (to.key().to_owned(), file)));
+            if from != to {
+                state.place(to.bucket(), to.key(), file)?;
+                state.remove_latest(from.bucket(), from.key(), false)?;
+            }
             return Ok(());
         }
+        let is_versioned = source.versioning != Versioning::Never;
+        if is_versioned || state.bucket(to.bucket())?.versioning != Versioning::Never {
+            let reason = "a folder cannot be renamed in a bucket with versions".to_owned();
+            return Err(FilesError::Invalid { reason });
+        }
+        let source = &mut state.bucket(from.bucket())?.files;
         let keys: Vec<String> = source
             .range(from.key().to_owned()..)
             .map(|(key, _)| key.clone())
@@ -370,22 +398,7 @@ impl FileSystem for MemoryFiles {
         to: &FilePath,
         options: CopyOptions,
     ) -> Result<FileInfo, FilesError> {
-        validate_key(to.key())?;
-        let mut state = self.state();
-        let mut file = state.file(from.bucket(), from.key())?.clone();
-        if options.source_etag.is_some_and(|etag| etag != file.info.etag) {
-            let reason = "the source has another ETag";
-            return Err(precondition_failed(from.bucket(), from.key(), reason));
-        }
-        state.check(to.bucket(), to.key(), &options.condition)?;
-        file.info.modified = state.now();
-        if let Some(attributes) = options.attributes {
-            check_attributes(&attributes)?;
-            file.info.attributes = attributes;
-        }
-        let info = file.info.clone();
-        state.bucket(to.bucket())?.files.insert(to.key().to_owned(), file);
-        Ok(info)
+        self.copy_version(from, None, to, options).await
     }
 
     async fn make_directory(&self, bucket: &str, key: &str) -> Result<(), FilesError> {
@@ -395,7 +408,9 @@ impl FileSystem for MemoryFiles {
         let (etag, attributes) = (etag::plain(Md5::digest(b"").into()), Attributes::default());
         let info = FileInfo { size: 0, etag, modified, attributes };
         let mut state = self.state();
-        state.bucket(bucket)?.files.entry(key).or_insert(File { info, data: Bytes::new() });
+        if !state.bucket(bucket)?.files.contains_key(&key) {
+            state.place(bucket, &key, File { info, data: Bytes::new() })?;
+        }
         Ok(())
     }
 
@@ -481,11 +496,8 @@ impl FileSystem for MemoryFiles {
         state.check(bucket, key, &created_with)?;
         state.check(bucket, key, &condition)?;
         let info = FileInfo { size: data.len() as u64, etag, modified, attributes };
-        let file = File { info: info.clone(), data: data.freeze() };
-        let bucket = state.bucket(bucket)?;
-        bucket.uploads.remove(&(key.to_owned(), upload.to_owned()));
-        bucket.files.insert(key.to_owned(), file);
-        Ok(info)
+        state.bucket(bucket)?.uploads.remove(&(key.to_owned(), upload.to_owned()));
+        state.place(bucket, key, File { info, data: data.freeze() })
     }
 
     async fn abort_upload(&self, bucket: &str, key: &str, upload: &str) -> Result<(), FilesError> {
@@ -575,7 +587,13 @@ impl FileSystem for MemoryFiles {
 
     async fn usage(&self) -> Result<Usage, FilesError> {
         let state = self.state();
-        let files = || state.buckets.values().flat_map(|bucket| bucket.files.values());
+        let files = || {
+            let of = |bucket: &'_ Bucket| -> Vec<File> {
+                let old = bucket.old.values().flatten().filter_map(|old| old.file.clone());
+                bucket.files.values().cloned().chain(old).collect()
+            };
+            state.buckets.values().flat_map(of)
+        };
         let file_bytes = files().map(|file| file.info.size).sum();
         let distinct: BTreeSet<_> =
             files().map(|file| (file.data.as_ptr(), file.data.len())).collect();
