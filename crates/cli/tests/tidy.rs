@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 /// A file is one idea; one that grows beyond this holds two.
 const FILE_LINES_MAX: usize = 800;
 
+/// Rows about compatibility that no test looks at: bounds that would take too much to reach.
+const UNTESTED_ROWS_MAX: usize = 5;
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
@@ -81,4 +84,35 @@ fn every_dependency_is_explained() {
         }
     }
     assert!(unexplained.is_empty(), "docs/dependencies.md lacks {unexplained:?}");
+}
+
+#[test]
+fn every_row_of_compatibility_names_a_test() {
+    let mut tests = String::new();
+    for (folder, extension) in [("crates", "rs"), ("tests/clients", "go")] {
+        let mut paths = Vec::new();
+        files_below(&root().join(folder), extension, &mut paths);
+        for path in paths {
+            tests.push_str(&fs::read_to_string(path).expect("sources are UTF-8"));
+        }
+    }
+    let page = fs::read_to_string(root().join("docs/kv/compatibility.md")).expect("it exists");
+    let (mut rows, mut untested, mut broken) = (0, 0, Vec::new());
+    for line in page.lines() {
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        let is_row = cells.len() > 2 && ["same", "better", "different"].contains(&cells[1]);
+        if !is_row {
+            continue;
+        }
+        rows += 1;
+        let named = cells.last().expect("a row has cells").trim_matches('`');
+        if named == "none" {
+            untested += 1;
+        } else if !["fn ", "func "].iter().any(|word| tests.contains(&format!("{word}{named}("))) {
+            broken.push(format!("{} names no test: {named}", cells[0]));
+        }
+    }
+    assert!(rows > 90, "the rows are not where they are looked for: {rows}");
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+    assert!(untested <= UNTESTED_ROWS_MAX, "{untested} rows have no test");
 }

@@ -1,45 +1,15 @@
 //! `etcdctl`, as Debian ships it, against each node.
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Command, Output, Stdio};
-
-use crate::local_cluster::{LocalCluster, client_program};
-
-struct Etcdctl {
-    program: String,
-    endpoint: String,
-}
-
-impl Etcdctl {
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.program);
-        command.env("ETCDCTL_API", "3").args(["--endpoints", &self.endpoint]).args(arguments);
-        command
-    }
-
-    fn run(&self, arguments: &[&str]) -> Output {
-        self.command(arguments).stdin(Stdio::null()).output().expect("etcdctl starts")
-    }
-
-    fn must(&self, arguments: &[&str]) -> String {
-        let output = self.run(arguments);
-        assert!(
-            output.status.success(),
-            "etcdctl {arguments:?} at {}: {}",
-            self.endpoint,
-            String::from_utf8_lossy(&output.stderr)
-        );
-        String::from_utf8(output.stdout).expect("text")
-    }
-}
+use crate::etcd_programs::Etcdctl;
+use crate::local_cluster::LocalCluster;
 
 #[test]
 fn works_against_each_node() {
-    let Some(program) = client_program("/usr/bin/etcdctl", "etcd-client") else { return };
+    let Some(etcdctl) = Etcdctl::find("") else { return };
     let folder = tempfile::tempdir().expect("a temporary folder");
     let cluster = LocalCluster::start(folder.path(), 3);
     for node in &cluster.nodes {
-        let etcdctl = Etcdctl { program: program.clone(), endpoint: node.etcd.clone() };
+        let etcdctl = etcdctl.at(&node.etcd);
         keys(&etcdctl);
         transactions(&etcdctl);
         leases(&etcdctl);
@@ -68,16 +38,7 @@ fn keys(etcdctl: &Etcdctl) {
 fn transactions(etcdctl: &Etcdctl) {
     etcdctl.must(&["put", "txn", "one"]);
     let txn = |script: &str| {
-        let mut child = etcdctl
-            .command(&["txn"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("etcdctl starts");
-        let mut stdin = child.stdin.take().expect("it is piped");
-        stdin.write_all(script.as_bytes()).expect("etcdctl reads");
-        drop(stdin);
-        let output = child.wait_with_output().expect("etcdctl ends");
+        let output = etcdctl.feed(&["txn"], script);
         assert!(output.status.success());
         String::from_utf8(output.stdout).expect("text")
     };
@@ -99,9 +60,8 @@ fn leases(etcdctl: &Etcdctl) {
     assert!(etcdctl.must(&["lease", "list"]).contains(&id));
     etcdctl.must(&["lease", "revoke", &id]);
     assert_eq!(etcdctl.must(&["get", "leased"]), "", "a revoked lease takes its keys along");
-    let gone = etcdctl.run(&["lease", "revoke", &id]);
-    let error = String::from_utf8_lossy(&gone.stderr).into_owned();
-    assert!(!gone.status.success() && error.contains("requested lease not found"), "{error}");
+    let error = etcdctl.refused(&["lease", "revoke", &id]);
+    assert!(error.contains("requested lease not found"), "{error}");
 }
 
 fn watches(etcdctl: &Etcdctl) {
@@ -110,15 +70,7 @@ fn watches(etcdctl: &Etcdctl) {
     let from = revision["header"]["revision"].as_u64().expect("a revision");
     etcdctl.must(&["put", "watched", "2"]);
     etcdctl.must(&["del", "watched"]);
-    let mut watch = etcdctl
-        .command(&["watch", "watched", "--rev", &from.to_string()])
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("etcdctl starts");
-    let lines = BufReader::new(watch.stdout.take().expect("it is piped")).lines();
-    let seen: Vec<String> = lines.take(8).map(|line| line.expect("text")).collect();
-    watch.kill().expect("it runs");
-    watch.wait().expect("it ends");
+    let seen = etcdctl.take(&["watch", "watched", "--rev", &from.to_string()], "", 8);
     assert_eq!(seen, ["PUT", "watched", "1", "PUT", "watched", "2", "DELETE", "watched"]);
 }
 
@@ -133,7 +85,7 @@ fn members(etcdctl: &Etcdctl, cluster: &LocalCluster) {
     let status = &status[0]["Status"];
     assert!(status["leader"].as_u64().is_some_and(|leader| leader > 0), "{status}");
     assert!(status["raftIndex"].as_u64().is_some_and(|index| index > 0), "{status}");
-    assert!(etcdctl.must(&["endpoint", "status"]).contains(&etcdctl.endpoint));
+    assert!(etcdctl.must(&["endpoint", "status"]).contains(etcdctl.endpoints()));
     // It asks at the members' URLs, and names those as the authority of its calls.
     let all = etcdctl.must(&["endpoint", "status", "--cluster"]);
     assert!(cluster.nodes.iter().all(|node| all.contains(&node.etcd)), "{all}");

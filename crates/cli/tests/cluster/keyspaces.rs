@@ -1,6 +1,5 @@
 //! Many keyspaces in one cluster, with `etcdctl` and with `onefold kv`.
 
-use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -9,7 +8,8 @@ use onefold_kv::{PutRequest, RangeRequest, WatchRequest};
 use onefold_types::Revision;
 use serde_json::Value;
 
-use crate::local_cluster::{LocalCluster, client_program, onefold};
+use crate::etcd_programs::Etcdctl;
+use crate::local_cluster::{LocalCluster, onefold};
 
 /// Ports of two keyspaces that meet neither each other's nor those of up to four nodes.
 fn ports(cluster: &LocalCluster) -> (u16, u16) {
@@ -41,43 +41,17 @@ fn members(cluster: &LocalCluster, name: &str) -> Vec<u64> {
     members.iter().filter_map(Value::as_u64).collect()
 }
 
-struct Etcdctl {
-    program: String,
-    endpoint: String,
-}
-
-impl Etcdctl {
-    fn at(program: &str, port: u16) -> Self {
-        Self { program: program.to_owned(), endpoint: format!("127.0.0.1:{port}") }
-    }
-
-    fn run(&self, arguments: &[&str]) -> Output {
-        Command::new(&self.program)
-            .env("ETCDCTL_API", "3")
-            .args(["--endpoints", &self.endpoint])
-            .args(arguments)
-            .stdin(Stdio::null())
-            .output()
-            .expect("etcdctl starts")
-    }
-
-    fn must(&self, arguments: &[&str]) -> String {
-        let output = self.run(arguments);
-        let error = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "etcdctl {arguments:?} at {}: {error}", self.endpoint);
-        String::from_utf8(output.stdout).expect("text")
-    }
-
-    fn header(&self) -> Value {
-        let answer = self.must(&["get", "none", "--write-out", "json"]);
-        let answer: Value = serde_json::from_str(&answer).expect("JSON");
-        answer["header"].clone()
-    }
+/// Where the answers of a server come from.
+fn header(etcdctl: &Etcdctl) -> Value {
+    let answer = etcdctl.must(&["get", "none", "--write-out", "json"]);
+    let answer: Value = serde_json::from_str(&answer).expect("JSON");
+    answer["header"].clone()
 }
 
 #[test]
 fn keyspaces_know_nothing_of_each_other_and_are_chosen_by_their_port() {
-    let Some(program) = client_program("/usr/bin/etcdctl", "etcd-client") else { return };
+    let Some(etcdctl) = Etcdctl::find("") else { return };
+    let at = |port: u16| etcdctl.at(&format!("127.0.0.1:{port}"));
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut cluster = LocalCluster::start(folder.path(), 3);
     let (port_a, port_b) = ports(&cluster);
@@ -85,7 +59,7 @@ fn keyspaces_know_nothing_of_each_other_and_are_chosen_by_their_port() {
     create(&mut cluster, "b", port_b);
     // Node k (from 0) adds k to the port.
     for node in 0..3 {
-        let (a, b) = (Etcdctl::at(&program, port_a + node), Etcdctl::at(&program, port_b + node));
+        let (a, b) = (at(port_a + node), at(port_b + node));
         let key = format!("key{node}");
         a.must(&["put", &key, "of a"]);
         assert_eq!(b.must(&["get", &key]), "");
@@ -95,16 +69,16 @@ fn keyspaces_know_nothing_of_each_other_and_are_chosen_by_their_port() {
         let lease = lease.split(' ').nth(1).expect("its number").to_owned();
         assert!(a.must(&["lease", "list"]).contains(&lease));
         assert!(!b.must(&["lease", "list"]).contains(&lease));
-        assert_ne!(a.header()["cluster_id"], b.header()["cluster_id"]);
+        assert_ne!(header(&a)["cluster_id"], header(&b)["cluster_id"]);
     }
     // Three puts each, after the first revision.
-    let (a, b) = (Etcdctl::at(&program, port_a), Etcdctl::at(&program, port_b));
-    assert_eq!((&a.header()["revision"], &b.header()["revision"]), (&4.into(), &4.into()));
+    let (a, b) = (at(port_a), at(port_b));
+    assert_eq!((&header(&a)["revision"], &header(&b)["revision"]), (&4.into(), &4.into()));
     // A watch from the first revision on sees what was done in its own keyspace, and nothing else.
     let addresses = vec![cluster.nodes[0].peer.clone()];
     assert_eq!(watched(addresses, "b", 3), ["of b"; 3]);
 
-    let own = Etcdctl { program: program.clone(), endpoint: cluster.nodes[0].etcd.clone() };
+    let own = etcdctl.at(&cluster.nodes[0].etcd);
     assert_eq!(own.must(&["get", "key", "--prefix"]), "", "nor does the default keyspace");
     assert_eq!(
         cluster.must(&["kv", "--keyspace", "a", "get", "key0", "--print-value-only"]),

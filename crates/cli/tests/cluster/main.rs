@@ -6,7 +6,10 @@
 mod aws;
 mod bad_input;
 mod dev;
+mod etcd_clients;
+mod etcd_programs;
 mod etcdctl;
+mod etcdctl_same;
 mod faults;
 mod hostile;
 mod jobs;

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::Instant;
+use std::process::{Child, Stdio};
 
-use crate::local_cluster::{LocalCluster, PATIENCE, client_program, free_base_port};
+use crate::etcd_programs::{Etcd, Etcdctl};
+use crate::local_cluster::{LocalCluster, free_base_port};
 
 fn fixture() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../bbolt/tests/data/etcd-3.4-snapshot.db")
@@ -14,63 +14,6 @@ fn fixture() -> PathBuf {
 fn json(cluster: &LocalCluster, arguments: &[&str]) -> serde_json::Value {
     let arguments: Vec<&str> = arguments.iter().copied().chain(["--output", "json"]).collect();
     serde_json::from_str(&cluster.must(&arguments)).expect("JSON")
-}
-
-/// A real etcd, ended when it is dropped.
-struct Etcd {
-    process: Child,
-    program: String,
-    pub address: String,
-}
-
-impl Etcd {
-    /// Starts a member in a folder, a new one or one that was restored for these ports; none where
-    /// etcd is not installed.
-    fn start(data_dir: &Path, base: u16) -> Option<Self> {
-        let server = client_program("/usr/bin/etcd", "etcd-server")?;
-        let program = client_program("/usr/bin/etcdctl", "etcd-client")?;
-        let (client, peer) = (format!("127.0.0.1:{}", base + 1), format!("127.0.0.1:{base}"));
-        let process = Command::new(server)
-            .args(["--name", "one", "--log-level", "error", "--data-dir"])
-            .arg(data_dir)
-            .args(["--listen-client-urls", &format!("http://{client}")])
-            .args(["--advertise-client-urls", &format!("http://{client}")])
-            .args(["--listen-peer-urls", &format!("http://{peer}")])
-            .args(["--initial-advertise-peer-urls", &format!("http://{peer}")])
-            .args(["--initial-cluster", &format!("one=http://{peer}")])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("etcd starts");
-        let etcd = Self { process, program, address: client };
-        let give_up = Instant::now() + PATIENCE;
-        while !etcd.run(&["get", "none"]).status.success() {
-            assert!(Instant::now() < give_up, "etcd does not answer");
-            std::thread::sleep(std::time::Duration::from_millis(100));
-        }
-        Some(etcd)
-    }
-
-    fn run(&self, arguments: &[&str]) -> std::process::Output {
-        let mut command = Command::new(&self.program);
-        command.env("ETCDCTL_API", "3").args(["--endpoints", &self.address]).args(arguments);
-        command.stdin(Stdio::null()).output().expect("etcdctl starts")
-    }
-
-    fn must(&self, arguments: &[&str]) -> String {
-        let output = self.run(arguments);
-        let error = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "etcdctl {arguments:?}: {error}");
-        String::from_utf8(output.stdout).expect("text")
-    }
-}
-
-impl Drop for Etcd {
-    fn drop(&mut self) {
-        // It may have ended already; then there is nothing to do.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
 }
 
 #[test]
@@ -127,16 +70,8 @@ fn a_saved_store_is_restored_by_a_real_etcd() {
     cluster.must(&["kv", "snapshot", "save", file]);
     let status = json(&cluster, &["kv", "snapshot", "status", file]);
     assert_eq!((&status["revision"], &status["records"]), (&116.into(), &112.into()));
-    let Some(etcdctl) = client_program("/usr/bin/etcdctl", "etcd-client") else { return };
-    let run = |arguments: &[&str]| {
-        let mut command = Command::new(&etcdctl);
-        let endpoint = &cluster.nodes[0].etcd;
-        command.env("ETCDCTL_API", "3").args(["--endpoints", endpoint]).args(arguments);
-        let output = command.output().expect("etcdctl starts");
-        let error = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "etcdctl {arguments:?}: {error}");
-        String::from_utf8(output.stdout).expect("text")
-    };
+    let Some(etcdctl) = Etcdctl::find(&cluster.nodes[0].etcd) else { return };
+    let run = |arguments: &[&str]| etcdctl.must(arguments);
     let saved = folder.path().join("by-etcdctl.db");
     let saved = saved.to_str().expect("plain");
     run(&["snapshot", "save", saved]);
@@ -158,7 +93,8 @@ fn a_saved_store_is_restored_by_a_real_etcd() {
         "--data-dir",
         data_dir.to_str().expect("plain"),
     ]);
-    let Some(etcd) = Etcd::start(&data_dir, base) else { return };
+    let etcd = Etcd::start(&data_dir, base);
+    let Some(Etcd { etcdctl: etcd, .. }) = &etcd else { return };
     // Every key at every readable revision, with all that is known of it.
     for revision in 9..=116_u64 {
         let revision = revision.to_string();
@@ -184,13 +120,15 @@ fn a_saved_store_is_restored_by_a_real_etcd() {
 #[test]
 fn a_mirror_follows_a_real_etcd_and_goes_on_after_a_stop() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let Some(etcd) = Etcd::start(&folder.path().join("etcd"), free_base_port()) else { return };
+    let etcd = Etcd::start(&folder.path().join("etcd"), free_base_port());
+    let Some(Etcd { etcdctl: etcd, .. }) = &etcd else { return };
     let mut cluster = LocalCluster::start(folder.path(), 1);
     for (key, value) in [("p/a", "1"), ("p/b", "2"), ("other", "x")] {
         etcd.must(&["put", key, value]);
     }
     cluster.must(&["kv", "put", "q/stale", "x"]);
-    let mirror = ["kv", "mirror", "--from", &etcd.address, "--prefix", "p/", "--dest-prefix", "q/"];
+    let mirror =
+        ["kv", "mirror", "--from", etcd.endpoints(), "--prefix", "p/", "--dest-prefix", "q/"];
     let once: Vec<&str> = mirror.iter().copied().chain(["--once"]).collect();
     cluster.must(&once);
     let mirrored = |cluster: &LocalCluster| cluster.must(&["kv", "get", "q/", "--prefix"]);

@@ -3,12 +3,13 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::local_cluster::{LocalCluster, PATIENCE, client_program, onefold};
+use crate::etcd_programs::Etcdctl;
+use crate::local_cluster::{LocalCluster, PATIENCE, onefold};
 
 /// Sends one request and gives the status and the body.
 fn send(address: &str, method: &str, path: &str, body: &str) -> (u16, String) {
@@ -85,28 +86,6 @@ fn metrics(address: &str, page: &str) {
     assert!(page.contains("onefold_raft_term{"), "the node's own are there, too");
 }
 
-struct Etcdctl {
-    program: String,
-    endpoints: String,
-}
-
-impl Etcdctl {
-    fn run(&self, arguments: &[&str]) -> Result<String, String> {
-        let output = Command::new(&self.program)
-            .env("ETCDCTL_API", "3")
-            .args(["--endpoints", &self.endpoints])
-            .args(arguments)
-            .output()
-            .expect("etcdctl starts");
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
-    }
-
-    fn must(&self, arguments: &[&str]) -> String {
-        self.run(arguments).unwrap_or_else(|error| panic!("etcdctl {arguments:?}: {error}"))
-    }
-}
-
 /// A further node, started by hand as an operator does after `member add`.
 struct Newcomer(Child);
 
@@ -139,17 +118,17 @@ impl Drop for Newcomer {
 
 #[test]
 fn etcdctl_moves_the_leader_and_adds_promotes_and_removes_members() {
-    let Some(program) = client_program("/usr/bin/etcdctl", "etcd-client") else { return };
+    let Some(etcdctl) = Etcdctl::find("") else { return };
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut cluster = LocalCluster::start(folder.path(), 3);
     let endpoints: Vec<&str> = cluster.nodes.iter().map(|node| node.etcd.as_str()).collect();
-    let etcdctl = Etcdctl { program, endpoints: endpoints.join(",") };
+    let etcdctl = etcdctl.at(&endpoints.join(","));
 
     let leader = cluster.leader(2);
     let target = cluster.nodes.iter().find(|node| node.id != leader).expect("three nodes").id;
     let moved = etcdctl.must(&["move-leader", &format!("{target:x}")]);
     assert!(moved.contains("Leadership transferred"), "{moved}");
-    let unknown = etcdctl.run(&["move-leader", "77"]).expect_err("there is no such member");
+    let unknown = etcdctl.refused(&["move-leader", "77"]);
     assert!(unknown.contains("etcdserver: bad leader transferee"), "{unknown}");
 
     let port = cluster.base_port() + 30;
@@ -158,9 +137,9 @@ fn etcdctl_moves_the_leader_and_adds_promotes_and_removes_members() {
     assert!(added.contains("added to cluster"), "{added}");
     let listed = etcdctl.must(&["member", "list"]);
     assert!(listed.contains(&format!("4, unstarted, , {url}, , true")), "{listed}");
-    let again = etcdctl.run(&["member", "add", "four", "--peer-urls", &url]);
-    assert!(again.expect_err("it is there").contains("etcdserver: Peer URLs already exists"));
-    let early = etcdctl.run(&["member", "promote", "4"]).expect_err("it has not come");
+    let again = etcdctl.refused(&["member", "add", "four", "--peer-urls", &url]);
+    assert!(again.contains("etcdserver: Peer URLs already exists"), "{again}");
+    let early = etcdctl.refused(&["member", "promote", "4"]);
     assert!(early.contains("in sync with leader"), "{early}");
 
     let newcomer = Newcomer::start(folder.path(), port, &cluster.endpoints());
@@ -169,21 +148,21 @@ fn etcdctl_moves_the_leader_and_adds_promotes_and_removes_members() {
         listed.contains(&format!("4, started, node4, {url}, http://127.0.0.1:{}, true", port + 1))
     });
     // It stays a learner until it is promoted, which works once it has caught up.
-    until("the promotion", || etcdctl.run(&["member", "promote", "4"]).is_ok());
+    until("the promotion", || etcdctl.run(&["member", "promote", "4"]).status.success());
     let listed = etcdctl.must(&["member", "list"]);
     assert!(listed.lines().any(|l| l.starts_with("4,") && l.ends_with("false")), "{listed}");
-    let twice = etcdctl.run(&["member", "promote", "4"]).expect_err("it votes");
+    let twice = etcdctl.refused(&["member", "promote", "4"]);
     assert!(twice.contains("can only promote a learner member"), "{twice}");
 
-    let elsewhere = etcdctl.run(&["member", "update", "4", "--peer-urls", "http://127.0.0.1:1"]);
-    assert!(elsewhere.is_err(), "nobody answers there");
+    // Nobody answers there.
+    etcdctl.refused(&["member", "update", "4", "--peer-urls", "http://127.0.0.1:1"]);
     etcdctl.must(&["member", "update", "4", "--peer-urls", &url]);
 
     let removed = etcdctl.must(&["member", "remove", "4"]);
     assert!(removed.contains("removed from cluster"), "{removed}");
     let listed = etcdctl.must(&["member", "list"]);
     assert!(!listed.contains("node4"), "{listed}");
-    let unknown = etcdctl.run(&["member", "remove", "77"]).expect_err("there is no such member");
+    let unknown = etcdctl.refused(&["member", "remove", "77"]);
     assert!(unknown.contains("etcdserver: member not found"), "{unknown}");
     let mut newcomer = newcomer;
     until("the removed node to end", || newcomer.0.try_wait().expect("it is ours").is_some());
