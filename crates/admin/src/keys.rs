@@ -1,36 +1,15 @@
 //! Access keys of the S3 API.
 
-use onefold_transport::{Method, MethodId};
+use onefold_transport::methods;
 use serde::{Deserialize, Serialize};
 
-/// Creates a key, or replaces the one of that name.
-pub struct CreateS3Key;
-
-impl Method for CreateS3Key {
-    const ID: MethodId = MethodId(323);
-    const NAME: &'static str = "s3.key_create";
-    type Request = NewS3Key;
-    type Response = S3Key;
-}
-
-/// Lists the keys, without their secrets.
-pub struct ListS3Keys;
-
-impl Method for ListS3Keys {
-    const ID: MethodId = MethodId(324);
-    const NAME: &'static str = "s3.key_list";
-    type Request = ();
-    type Response = Vec<S3KeyName>;
-}
-
-/// Removes a key; says whether there was one.
-pub struct RemoveS3Key;
-
-impl Method for RemoveS3Key {
-    const ID: MethodId = MethodId(325);
-    const NAME: &'static str = "s3.key_remove";
-    type Request = String;
-    type Response = bool;
+methods! {
+    /// Creates a key, or replaces the one of that name.
+    323 pub CreateS3Key "s3.key_create" NewS3Key => S3Key;
+    /// Lists the keys, without their secrets.
+    324 pub ListS3Keys "s3.key_list" () => Vec<S3KeyName>;
+    /// Removes a key; says whether there was one.
+    325 pub RemoveS3Key "s3.key_remove" String => bool;
 }
 
 /// A key to be created. What is not given is drawn at random.

@@ -2,48 +2,19 @@
 
 use std::collections::BTreeSet;
 
-use onefold_transport::{Method, MethodId};
+use onefold_transport::methods;
 use onefold_types::{GroupId, NodeId};
 use serde::{Deserialize, Serialize};
 
-/// Creates a keyspace; answers once it serves, or when it did not within some seconds.
-pub struct CreateKeyspace;
-
-impl Method for CreateKeyspace {
-    const ID: MethodId = MethodId(333);
-    const NAME: &'static str = "keyspace.create";
-    type Request = NewKeyspace;
-    type Response = KeyspaceInfo;
-}
-
-/// Deletes a keyspace with all that is in it; answers as soon as that is decided.
-pub struct DeleteKeyspace;
-
-impl Method for DeleteKeyspace {
-    const ID: MethodId = MethodId(334);
-    const NAME: &'static str = "keyspace.delete";
-    type Request = String;
-    type Response = ();
-}
-
-/// Lists the keyspaces with what the nodes say about them.
-pub struct ListKeyspaces;
-
-impl Method for ListKeyspaces {
-    const ID: MethodId = MethodId(335);
-    const NAME: &'static str = "keyspace.list";
-    type Request = ();
-    type Response = Vec<KeyspaceInfo>;
-}
-
-/// The group of a keyspace that serves, by its name.
-pub struct FindKeyspace;
-
-impl Method for FindKeyspace {
-    const ID: MethodId = MethodId(336);
-    const NAME: &'static str = "keyspace.find";
-    type Request = String;
-    type Response = GroupId;
+methods! {
+    /// Creates a keyspace; answers once it serves, or when it did not within some seconds.
+    333 pub CreateKeyspace "keyspace.create" NewKeyspace => KeyspaceInfo;
+    /// Deletes a keyspace with all that is in it; answers as soon as that is decided.
+    334 pub DeleteKeyspace "keyspace.delete" String => ();
+    /// Lists the keyspaces with what the nodes say about them.
+    335 pub ListKeyspaces "keyspace.list" () => Vec<KeyspaceInfo>;
+    /// The group of a keyspace that serves, by its name.
+    336 pub FindKeyspace "keyspace.find" String => GroupId;
 }
 
 /// A keyspace to be created.

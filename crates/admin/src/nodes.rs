@@ -1,47 +1,18 @@
 //! The cluster's nodes: adding, draining and removing them.
 
-use onefold_transport::{Method, MethodId};
+use onefold_transport::methods;
 use onefold_types::{ClusterId, GroupId, NodeId};
 use serde::{Deserialize, Serialize};
 
-/// Records that a node may come, and what it replaces.
-pub struct AddNode;
-
-impl Method for AddNode {
-    const ID: MethodId = MethodId(328);
-    const NAME: &'static str = "node.add";
-    type Request = NewNode;
-    type Response = Invitation;
-}
-
-/// Begins to remove a node. It is removed when [`ListNodes`] says so.
-pub struct RemoveNode;
-
-impl Method for RemoveNode {
-    const ID: MethodId = MethodId(329);
-    const NAME: &'static str = "node.remove";
-    type Request = NodeRemoval;
-    type Response = ();
-}
-
-/// Begins to drain a node, or takes that back.
-pub struct DrainNode;
-
-impl Method for DrainNode {
-    const ID: MethodId = MethodId(330);
-    const NAME: &'static str = "node.drain";
-    type Request = NodeDrain;
-    type Response = ();
-}
-
-/// Lists every node that the cluster knows, removed ones included.
-pub struct ListNodes;
-
-impl Method for ListNodes {
-    const ID: MethodId = MethodId(331);
-    const NAME: &'static str = "node.list";
-    type Request = ();
-    type Response = Vec<NodeInfo>;
+methods! {
+    /// Records that a node may come, and what it replaces.
+    328 pub AddNode "node.add" NewNode => Invitation;
+    /// Begins to remove a node. It is removed when [`ListNodes`] says so.
+    329 pub RemoveNode "node.remove" NodeRemoval => ();
+    /// Begins to drain a node, or takes that back.
+    330 pub DrainNode "node.drain" NodeDrain => ();
+    /// Lists every node that the cluster knows, removed ones included.
+    331 pub ListNodes "node.list" () => Vec<NodeInfo>;
 }
 
 /// What a node is to the cluster.

@@ -3,28 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use onefold_files::Usage;
-use onefold_transport::{Method, MethodId};
+use onefold_transport::methods;
 use onefold_types::{ClusterId, GroupId, LogIndex, NodeId, Term};
 use serde::{Deserialize, Serialize};
 
-/// Asks a node for its own status.
-pub struct GetNodeStatus;
-
-impl Method for GetNodeStatus {
-    const ID: MethodId = MethodId(321);
-    const NAME: &'static str = "node.status";
-    type Request = ();
-    type Response = NodeStatus;
-}
-
-/// Asks any node for the status of all.
-pub struct GetClusterStatus;
-
-impl Method for GetClusterStatus {
-    const ID: MethodId = MethodId(322);
-    const NAME: &'static str = "node.cluster_status";
-    type Request = ();
-    type Response = ClusterStatus;
+methods! {
+    /// Asks a node for its own status.
+    321 pub GetNodeStatus "node.status" () => NodeStatus;
+    /// Asks any node for the status of all.
+    322 pub GetClusterStatus "node.cluster_status" () => ClusterStatus;
 }
 
 /// The part that a node plays in a Raft group.

@@ -126,7 +126,7 @@ impl Admin {
 
     fn keyspace_names(&self) -> BTreeMap<GroupId, String> {
         let catalog = self.catalog.get();
-        catalog.records.values().map(|record| (record.group, record.name.clone())).collect()
+        catalog.all.values().map(|record| (record.group, record.name.clone())).collect()
     }
 
     /// What the metrics page shows.

@@ -234,7 +234,7 @@ impl Controller {
 
 /// The keyspaces that serve or come, and the nodes that shall hold them.
 fn placed(catalog: &Catalog) -> BTreeMap<GroupId, BTreeSet<NodeId>> {
-    let staying = catalog.records.values().filter(|record| record.state != KeyspaceState::Deleting);
+    let staying = catalog.all.values().filter(|record| record.state != KeyspaceState::Deleting);
     staying.map(|record| (record.group, record.members.clone())).collect()
 }
 

@@ -27,6 +27,7 @@ mod node;
 mod nodes;
 mod operations;
 mod placement;
+mod records;
 mod registry;
 mod roster;
 

@@ -77,7 +77,7 @@ impl Membership {
         let node = self.registry.change(decide).await?;
         let directory = self.registry.read().await?;
         tracing::info!("node {node} at {address} belongs to the cluster");
-        self.followed.offer(directory.clone());
+        self.followed.offer(&directory);
         let formed = self.introduction.get().formed.ok_or(Denial::NotFormed)?;
         Ok(Formed::joined(formed.cluster, directory.as_members(), formed.founders()))
     }
@@ -155,7 +155,7 @@ impl Membership {
     pub(crate) async fn relocate(&self, node: NodeId, address: &str) -> Result<(), Denial> {
         let directory = self.registry.read().await?;
         change::relocate(&directory, node, address)?;
-        let record = directory.nodes.get(&node).filter(|record| record.address != address);
+        let record = directory.all.get(&node).filter(|record| record.address != address);
         if let Some(incarnation) = record.and_then(|record| record.incarnation) {
             self.check_address(incarnation, address).await?;
         }
@@ -171,7 +171,7 @@ impl Membership {
 
     /// What the nodes tell now, with the latest registry.
     pub(crate) async fn world(&self) -> Result<World, Denial> {
-        self.followed.offer(self.registry.read().await?);
+        self.followed.offer(&self.registry.read().await?);
         Ok(self.controller.look().await)
     }
 
@@ -181,7 +181,7 @@ impl Membership {
             // Without a majority, what this node knows is better than nothing.
             Err(_) => self.controller.look().await,
         };
-        Ok(world.directory.nodes.values().map(|record| info(&world, record)).collect())
+        Ok(world.directory.all.values().map(|record| info(&world, record)).collect())
     }
 }
 
@@ -240,7 +240,7 @@ pub(crate) enum Denial {
 
 impl From<ChangeRefused> for Denial {
     fn from(refused: ChangeRefused) -> Self {
-        Self::Registry(refused.into())
+        Self::Registry(RegistryError::Refused(refused))
     }
 }
 
@@ -251,6 +251,7 @@ fn answer<T>(outcome: Result<T, Denial>) -> Result<(T, Bytes), RemoteError> {
                 ChangeRefused::Unknown(_) => RemoteCode::NotFound,
                 ChangeRefused::Removed(_) => RemoteCode::Denied,
                 ChangeRefused::Full => RemoteCode::Exhausted,
+                ChangeRefused::NotReady => RemoteCode::Unavailable,
                 ChangeRefused::NoAddress(_) => RemoteCode::Invalid,
                 _ => RemoteCode::Conflict,
             },

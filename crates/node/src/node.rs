@@ -41,6 +41,7 @@ use crate::members::{ClientAddress, Members};
 use crate::membership::Membership;
 use crate::operations::Operations;
 use crate::placement::election_rank;
+use crate::records;
 use crate::registry::{self, Directory, Followed, Registry};
 use crate::roster::{Roster, Verdict};
 
@@ -566,7 +567,9 @@ impl Node {
         let Membership { registry, followed, controller, .. } = self.membership.clone();
         let (token, node, formed) = (stop.clone(), self.id, self.formed.clone());
         parts.spawn(async move {
-            let following = registry::follow(registry, followed, node, formed);
+            let founders = formed.founders();
+            let first = founders.contains(&node).then(|| registry::change::bootstrap(&formed));
+            let following = records::follow(registry, followed, first);
             token.run_until_cancelled(following).await;
             ("following the registry", String::new())
         });
@@ -582,7 +585,7 @@ impl Node {
         let (store, catalog) = (self.service.store.clone(), self.service.catalog.clone());
         let token = stop.clone();
         parts.spawn(async move {
-            token.run_until_cancelled(keyspaces::follow(store, catalog)).await;
+            token.run_until_cancelled(records::follow(store, catalog, None)).await;
             ("following the keyspaces", String::new())
         });
         let hosting = self.hosting.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -119,7 +119,7 @@ impl Operations {
     async fn latest(&self) -> Result<Directory, ControlError> {
         let read = self.membership.registry.read().await;
         let directory = read.map_err(|error| refusal(error.into()))?;
-        self.membership.followed.offer(directory.clone());
+        self.membership.followed.offer(&directory);
         Ok(directory)
     }
 
@@ -171,9 +171,10 @@ fn refusal(denial: Denial) -> ControlError {
             ChangeRefused::Unknown(_) | ChangeRefused::Removed(_) => ControlError::MemberNotFound,
             ChangeRefused::AddressTaken { .. } => ControlError::AddressTaken,
             ChangeRefused::Last(_) => ControlError::TooFewStarted,
+            ChangeRefused::NotReady => ControlError::Unavailable(refused.to_string()),
             other => ControlError::Refused(other.to_string()),
         },
-        Denial::Registry(RegistryError::Kv(error)) => of_store(error),
+        Denial::Registry(RegistryError::Kv { source, .. }) => of_store(source),
         Denial::MajorityLost(_) => ControlError::TooFewStarted,
         Denial::AnotherProcess(_) | Denial::Unreachable { .. } | Denial::Copied { .. } => {
             ControlError::Refused(denial.to_string())

@@ -297,7 +297,7 @@ fn promotions(world: &World, view: &GroupView) -> BTreeSet<NodeId> {
 /// Members that may leave the group now: every learner that shall, and at most one voter.
 fn departures(world: &World, view: &GroupView) -> BTreeSet<NodeId> {
     let members = &view.members;
-    let goes = |node: &NodeId| match world.directory.nodes.get(node) {
+    let goes = |node: &NodeId| match world.directory.all.get(node) {
         Some(record) if record.state == NodeState::Removing => is_released(world, record),
         Some(record) => record.state == NodeState::Removed,
         None => false,
@@ -382,7 +382,7 @@ fn list(nodes: &BTreeSet<NodeId>) -> String {
 /// The group that could not.
 pub(crate) fn may_remove(world: &World, node: NodeId) -> Result<(), MajorityLost> {
     let mut after = world.clone();
-    if let Some(record) = after.directory.nodes.get_mut(&node) {
+    if let Some(record) = after.directory.all.get_mut(&node) {
         record.state = NodeState::Removing;
     }
     for view in &after.groups {

@@ -131,7 +131,7 @@ impl Roster {
             );
             match call.await {
                 Ok((later, _)) => {
-                    later.into_iter().for_each(|later| self.followed.offer(later));
+                    later.into_iter().for_each(|later| self.followed.offer(&later));
                     let problem = self.say_where(other).await.err().unwrap_or_default();
                     if !problem.is_empty() && problem != told {
                         tracing::warn!("the cluster does not note this node's address: {problem}");
@@ -151,7 +151,7 @@ impl Roster {
     /// Tells the cluster where this node is, if it has moved; why that is not noted.
     async fn say_where(&self, other: NodeId) -> Result<(), String> {
         let directory = self.followed.get();
-        let own = directory.nodes.get(&self.node).filter(|_| directory.next > 0);
+        let own = directory.all.get(&self.node).filter(|_| directory.next > 0);
         let moved = own.filter(|own| own.address != self.advertise);
         let Some(incarnation) = moved.and_then(|own| own.incarnation) else { return Ok(()) };
         let request = JoinRequest { incarnation, address: self.advertise.clone() };

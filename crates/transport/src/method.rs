@@ -53,3 +53,32 @@ impl Class {
         }
     }
 }
+
+/// Declares methods, one a line: what it does, its number, its type, its name, what is asked and what
+/// is answered.
+///
+/// ```
+/// onefold_transport::methods! {
+///     /// Says what it is told.
+///     9 pub Echo "test.echo" String => String;
+/// }
+/// ```
+#[macro_export]
+macro_rules! methods {
+    ($(
+        $(#[$doc:meta])*
+        $number:literal $visible:vis $type:ident $name:literal $request:ty => $response:ty;
+    )*) => {
+        $(
+            $(#[$doc])*
+            $visible struct $type;
+
+            impl $crate::Method for $type {
+                const ID: $crate::MethodId = $crate::MethodId($number);
+                const NAME: &'static str = $name;
+                type Request = $request;
+                type Response = $response;
+            }
+        )*
+    };
+}

@@ -1,25 +1,10 @@
 //! The calls that chunkservers answer. Numbers 128 to 143.
 
-use onefold_transport::{Method, MethodId};
+use onefold_transport::methods;
 use onefold_types::{ChunkId, ChunkVersion, NodeId};
 use serde::{Deserialize, Serialize};
 
 use super::store::ReplicaReport;
-
-macro_rules! method {
-    ($(#[$doc:meta])* $name:ident, $id:expr, $text:expr, $request:ty => $response:ty) => {
-        $(#[$doc])*
-        pub(crate) struct $name;
-
-        impl Method for $name {
-            const ID: MethodId = MethodId($id);
-            const NAME: &'static str = $text;
-            type Request = $request;
-            type Response = $response;
-        }
-    };
-}
-pub(crate) use method;
 
 /// A chunk and the version under which something is asked of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,39 +61,23 @@ pub(crate) struct DeleteRequest {
     pub(crate) chunk: ChunkId,
 }
 
-method!(
+methods! {
     /// Leader to replica: create an empty replica.
-    Create, 128, "chunk.create", CreateRequest => ()
-);
-method!(
+    128 pub(crate) Create "chunk.create" CreateRequest => ();
     /// Writer to primary: append the body; answers its offset once it is durable everywhere.
-    Append, 129, "chunk.append", At => u64
-);
-method!(
+    129 pub(crate) Append "chunk.append" At => u64;
     /// Primary to secondary: write the body at an offset.
-    Write, 130, "chunk.write", WriteRequest => ()
-);
-method!(
+    130 pub(crate) Write "chunk.write" WriteRequest => ();
     /// Anyone to replica: verified bytes.
-    Read, 131, "chunk.read", ReadRequest => ()
-);
-method!(
+    131 pub(crate) Read "chunk.read" ReadRequest => ();
     /// Leader to replica: refuse older versions from now on; answers what is durable.
-    Fence, 132, "chunk.fence", FenceRequest => ReplicaReport
-);
-method!(
+    132 pub(crate) Fence "chunk.fence" FenceRequest => ReplicaReport;
     /// Leader to replica: the chunk ends at this length.
-    Seal, 133, "chunk.seal", SealRequest => ()
-);
-method!(
+    133 pub(crate) Seal "chunk.seal" SealRequest => ();
     /// Leader to a node without a replica: make one from those of other nodes.
-    Copy, 134, "chunk.copy", CopyRequest => ()
-);
-method!(
+    134 pub(crate) Copy "chunk.copy" CopyRequest => ();
     /// Leader to replica: remove it.
-    Delete, 135, "chunk.delete", DeleteRequest => ()
-);
-method!(
+    135 pub(crate) Delete "chunk.delete" DeleteRequest => ();
     /// Leader to replica: what do you have?
-    Stat, 136, "chunk.stat", ChunkId => Option<ReplicaReport>
-);
+    136 pub(crate) Stat "chunk.stat" ChunkId => Option<ReplicaReport>;
+}

@@ -1,12 +1,12 @@
 //! The calls that the namespace's leader answers. Numbers 144 to 159.
 
-use onefold_transport::{Method, MethodId};
+use onefold_transport::methods;
 use onefold_types::{ChunkId, NodeId};
 use serde::{Deserialize, Serialize};
 
 use crate::api::{FilesError, Usage};
 use crate::chunk::ReplicaReport;
-use crate::chunk::methods::{At, method};
+use crate::chunk::methods::At;
 
 /// A chunkserver tells that it lives, and a part of what it has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,19 +41,13 @@ pub(crate) struct Grant {
     pub(crate) primary: NodeId,
 }
 
-method!(
+methods! {
     /// Chunkserver to leader, about every second.
-    Heartbeat, 144, "files.heartbeat", HeartbeatRequest => ()
-);
-method!(
+    144 pub(crate) Heartbeat "files.heartbeat" HeartbeatRequest => ();
     /// Writer's node to leader: a new chunk, please.
-    Allocate, 145, "files.allocate", NodeId => Result<Grant, FilesError>
-);
-method!(
+    145 pub(crate) Allocate "files.allocate" NodeId => Result<Grant, FilesError>;
     /// Writer's node to leader: these chunks get no more appends.
-    SealChunks, 146, "files.seal", Vec<ChunkId> => ()
-);
-method!(
+    146 pub(crate) SealChunks "files.seal" Vec<ChunkId> => ();
     /// Any node to leader.
-    GetUsage, 147, "files.usage", () => Result<Usage, FilesError>
-);
+    147 pub(crate) GetUsage "files.usage" () => Result<Usage, FilesError>;
+}

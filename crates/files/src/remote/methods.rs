@@ -1,13 +1,12 @@
 //! The calls of a client of the file system. Numbers 160 to 175.
 
-use onefold_transport::{Method, MethodId};
+use onefold_transport::methods;
 use serde::{Deserialize, Serialize};
 
 use crate::api::{
     BucketInfo, Condition, CopyOptions, CreateOptions, FileInfo, FilePath, FilesError,
     FinishOptions, ListPage, ListRequest, PartPage, SplitPage, SplitRequest, UploadPage, Usage,
 };
-use crate::chunk::methods::method;
 use crate::namespace::{Content, Extent};
 
 /// Most bytes of a piece that travels between client and node.
@@ -153,27 +152,17 @@ pub(crate) struct Piece {
     pub(super) sequence: u64,
 }
 
-method!(
+methods! {
     /// Everything that carries no file content.
-    Call, 160, "files.call", Request => Result<Response, FilesError>
-);
-method!(
+    160 pub(crate) Call "files.call" Request => Result<Response, FilesError>;
     /// Starts a file; answers the writer's number.
-    OpenWriter, 161, "files.open_writer", WriteTarget => Result<u64, FilesError>
-);
-method!(
+    161 pub(crate) OpenWriter "files.open_writer" WriteTarget => Result<u64, FilesError>;
     /// Appends the body to a file being written.
-    WritePiece, 162, "files.write", Piece => Result<(), FilesError>
-);
-method!(
+    162 pub(crate) WritePiece "files.write" Piece => Result<(), FilesError>;
     /// Makes the file visible.
-    FinishWriter, 163, "files.finish", (u64, FinishOptions) => Result<FileInfo, FilesError>
-);
-method!(
+    163 pub(crate) FinishWriter "files.finish" (u64, FinishOptions) => Result<FileInfo, FilesError>;
     /// Gives a file up.
-    AbortWriter, 164, "files.abort", u64 => ()
-);
-method!(
+    164 pub(crate) AbortWriter "files.abort" u64 => ();
     /// The bytes of these extents, at most `TRANSFER_BYTES_MAX`, as the body.
-    ReadExtents, 165, "files.read", Vec<Extent> => Result<(), FilesError>
-);
+    165 pub(crate) ReadExtents "files.read" Vec<Extent> => Result<(), FilesError>;
+}

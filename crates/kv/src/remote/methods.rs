@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use onefold_replica::SessionTag;
-use onefold_transport::{Method, MethodId};
+use onefold_transport::methods;
 use onefold_types::GroupId;
 use serde::{Deserialize, Serialize};
 
@@ -41,63 +41,47 @@ pub(crate) struct RangePage {
     pub(crate) cut: bool,
 }
 
-macro_rules! methods {
-    ($($(#[$doc:meta])* $number:literal $type:ident $name:literal $request:ty => $response:ty;)*) => {
-        $(
-            $(#[$doc])*
-            pub(crate) struct $type;
-
-            impl Method for $type {
-                const ID: MethodId = MethodId($number);
-                const NAME: &'static str = $name;
-                type Request = $request;
-                type Response = $response;
-            }
-        )*
-    };
-}
-
 methods! {
     /// Reads a range, page by page.
-    64 Range "kv.range" At<RangeRequest> => RangePage;
+    64 pub(crate) Range "kv.range" At<RangeRequest> => RangePage;
     /// Writes one key.
-    65 Put "kv.put" Once<PutRequest> => PutResponse;
+    65 pub(crate) Put "kv.put" Once<PutRequest> => PutResponse;
     /// Deletes a span.
-    66 DeleteRange "kv.delete_range" Once<DeleteRangeRequest> => DeleteRangeResponse;
+    66 pub(crate) DeleteRange "kv.delete_range" Once<DeleteRangeRequest> => DeleteRangeResponse;
     /// Runs a transaction.
-    67 Txn "kv.txn" Once<TxnRequest> => TxnResponse;
+    67 pub(crate) Txn "kv.txn" Once<TxnRequest> => TxnResponse;
     /// Gives up history.
-    68 Compact "kv.compact" Once<CompactRequest> => CompactResponse;
+    68 pub(crate) Compact "kv.compact" Once<CompactRequest> => CompactResponse;
     /// Creates a lease.
-    69 LeaseGrant "kv.lease_grant" Once<LeaseGrantRequest> => LeaseGrantResponse;
+    69 pub(crate) LeaseGrant "kv.lease_grant" Once<LeaseGrantRequest> => LeaseGrantResponse;
     /// Ends a lease.
-    70 LeaseRevoke "kv.lease_revoke" Once<LeaseId> => LeaseRevokeResponse;
+    70 pub(crate) LeaseRevoke "kv.lease_revoke" Once<LeaseId> => LeaseRevokeResponse;
     /// Renews a lease, wherever the leader is.
-    71 LeaseKeepAlive "kv.lease_keep_alive" At<LeaseId> => LeaseKeepAliveResponse;
+    71 pub(crate) LeaseKeepAlive "kv.lease_keep_alive" At<LeaseId> => LeaseKeepAliveResponse;
     /// Tells the time that a lease has left.
-    72 LeaseTimeToLive "kv.lease_time_to_live" At<LeaseTimeToLiveRequest> => LeaseTimeToLiveResponse;
+    72 pub(crate) LeaseTimeToLive "kv.lease_time_to_live" At<LeaseTimeToLiveRequest> => LeaseTimeToLiveResponse;
     /// Lists leases.
-    73 Leases "kv.leases" At<()> => LeasesResponse;
+    73 pub(crate) Leases "kv.leases" At<()> => LeasesResponse;
     /// Waits for events.
-    74 Poll "kv.watch_poll" At<WatchPoll> => WatchBatch;
+    74 pub(crate) Poll "kv.watch_poll" At<WatchPoll> => WatchBatch;
     /// Renews a lease in the book of the node that is asked, which must lead.
-    75 KeepAliveHere "kv.lease_keep_alive_here" At<LeaseId> => LeaseKeepAliveResponse;
+    75 pub(crate) KeepAliveHere "kv.lease_keep_alive_here" At<LeaseId> => LeaseKeepAliveResponse;
     /// What the book of the node that is asked says about a lease; it must lead.
-    76 LeftHere "kv.lease_left_here" At<LeaseId> => Option<Duration>;
+    76 pub(crate) LeftHere "kv.lease_left_here" At<LeaseId> => Option<Duration>;
     /// Tells how the store stands, as the replica of the node that is asked knows it.
-    77 Status "kv.status" At<()> => StatusResponse;
+    77 pub(crate) Status "kv.status" At<()> => StatusResponse;
     /// Changes users or roles.
-    78 ChangeAuth "kv.auth_change" Once<AuthChange> => Header;
+    78 pub(crate) ChangeAuth "kv.auth_change" Once<AuthChange> => Header;
     /// Asks about users and roles.
-    79 AskAuth "kv.auth_ask" At<AuthQuery> => AuthAnswer;
+    79 pub(crate) AskAuth "kv.auth_ask" At<AuthQuery> => AuthAnswer;
     /// Checks a user's password: name, then password.
-    80 Authenticate "kv.authenticate" At<(String, String)> => AuthToken;
+    80 pub(crate) Authenticate "kv.authenticate" At<(String, String)> => AuthToken;
     /// Tells whose a token is.
-    81 Identify "kv.identify" At<String> => Caller;
+    81 pub(crate) Identify "kv.identify" At<String> => Caller;
     /// Reads a part of a range.
-    82 Part "kv.range_part" At<RangePartRequest> => RangePart;
+    82 pub(crate) Part "kv.range_part" At<RangePartRequest> => RangePart;
     /// Hashes what the replica of the node that is asked has stored.
-    83 Hash "kv.hash" At<HashScope> => HashResponse;
+    83 pub(crate) Hash "kv.hash" At<HashScope> => HashResponse;
     /// Takes a step of an import.
-    90 Import "kv.import" Once<ImportStep> => ImportResponse;
+    90 pub(crate) Import "kv.import" Once<ImportStep> => ImportResponse;
 }

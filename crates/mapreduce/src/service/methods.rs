@@ -1,6 +1,6 @@
 //! The calls between nodes (256 to 263) and of clients (264 to 319).
 
-use onefold_transport::{Method, MethodId, RemoteCode, RemoteError};
+use onefold_transport::{RemoteCode, RemoteError, methods};
 use serde::{Deserialize, Serialize};
 
 use crate::api::{AttemptLog, JobId, JobPage, JobSpec, JobStatus, LogRequest, MapReduceError};
@@ -8,52 +8,24 @@ use crate::coordinator::HeartbeatReply;
 use crate::job::Heartbeat;
 use crate::worker::{FetchRequest, FetchResponse};
 
-macro_rules! method {
-    ($(#[$doc:meta])* $name:ident = $id:literal, $text:literal, $request:ty => $response:ty) => {
-        $(#[$doc])*
-        pub(crate) struct $name;
-
-        impl Method for $name {
-            const ID: MethodId = MethodId($id);
-            const NAME: &'static str = $text;
-            type Request = $request;
-            type Response = $response;
-        }
-    };
-}
-
-method!(
+methods! {
     /// From a worker to the coordinator.
-    HeartbeatMethod = 256, "mapreduce.heartbeat", Heartbeat => HeartbeatReply
-);
-method!(
+    256 pub(crate) HeartbeatMethod "mapreduce.heartbeat" Heartbeat => HeartbeatReply;
     /// From a reducer to the worker that has a map output; the bytes travel in the body.
-    FetchMethod = 257, "mapreduce.fetch", FetchRequest => FetchResponse
-);
-method!(
+    257 pub(crate) FetchMethod "mapreduce.fetch" FetchRequest => FetchResponse;
     /// From any node to each worker.
-    NodeLogsMethod = 258, "mapreduce.node_logs", LogRequest => Vec<AttemptLog>
-);
-method!(
+    258 pub(crate) NodeLogsMethod "mapreduce.node_logs" LogRequest => Vec<AttemptLog>;
     /// From a client to any node.
-    SubmitMethod = 264, "mapreduce.submit", SubmitRequest => JobId
-);
-method!(
+    264 pub(crate) SubmitMethod "mapreduce.submit" SubmitRequest => JobId;
     /// From a client to any node.
-    StatusMethod = 265, "mapreduce.status", JobId => JobStatus
-);
-method!(
+    265 pub(crate) StatusMethod "mapreduce.status" JobId => JobStatus;
     /// From a client to any node.
-    ListMethod = 266, "mapreduce.list", Option<JobId> => JobPage
-);
-method!(
+    266 pub(crate) ListMethod "mapreduce.list" Option<JobId> => JobPage;
     /// From a client to any node.
-    CancelMethod = 267, "mapreduce.cancel", JobId => ()
-);
-method!(
+    267 pub(crate) CancelMethod "mapreduce.cancel" JobId => ();
     /// From a client to any node.
-    LogsMethod = 268, "mapreduce.logs", LogRequest => Vec<AttemptLog>
-);
+    268 pub(crate) LogsMethod "mapreduce.logs" LogRequest => Vec<AttemptLog>;
+}
 
 /// A job, and what tells its submission from another one of the same job.
 #[derive(Clone, Debug, Serialize, Deserialize)]

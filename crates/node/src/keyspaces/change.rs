@@ -7,6 +7,7 @@ use onefold_admin::{KeyspaceState, NewKeyspace};
 use onefold_types::{GroupId, NodeId};
 
 use super::{Catalog, KEYSPACES_MAX, RESERVED_NAMES, Record};
+use crate::records;
 
 /// Most characters of a name: as many as a part of a host name may have.
 const NAME_CHARS_MAX: usize = 63;
@@ -84,42 +85,23 @@ pub(crate) enum Refused {
     NoNodes,
 }
 
-/// What is to be written.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Change {
-    /// Records to be written.
-    pub(crate) put: Vec<Record>,
-    /// Names of records to be removed.
-    pub(crate) remove: Vec<String>,
-    /// The number of the next group, if it changes.
-    pub(crate) next: Option<GroupId>,
-}
+/// What is to be written, and what it means for who asked.
+pub(crate) type Change<T = ()> = records::Change<Record, T>;
 
-impl Change {
-    /// Whether nothing is to be written.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.put.is_empty() && self.remove.is_empty() && self.next.is_none()
-    }
+type Decision<T = ()> = Result<Change<T>, Refused>;
 
-    fn put(record: Record) -> Self {
-        Self { put: vec![record], ..Self::default() }
-    }
-}
-
-type Decision = Result<Change, Refused>;
-
-/// Begins a keyspace, which these nodes found. `offset_max` is the highest port offset of a node.
+/// Begins a keyspace, which these nodes found; answers its group. `offset_max` is the highest port offset of a node.
 pub(crate) fn create(
     catalog: &Catalog,
     new: &NewKeyspace,
     founders: &BTreeSet<NodeId>,
     offset_max: u16,
-) -> Decision {
+) -> Decision<GroupId> {
     check_name(&new.name)?;
-    if let Some(record) = catalog.records.get(&new.name) {
+    if let Some(record) = catalog.all.get(&new.name) {
         return Err(Refused::Exists { name: new.name.clone(), state: record.state });
     }
-    if catalog.records.len() >= KEYSPACES_MAX {
+    if catalog.all.len() >= KEYSPACES_MAX {
         return Err(Refused::Full);
     }
     if let Some(port) = new.port {
@@ -137,7 +119,7 @@ pub(crate) fn create(
         founders: founders.clone(),
         members: founders.clone(),
     };
-    Ok(Change { put: vec![record], next: Some(group.next()), ..Change::default() })
+    Ok(Change { next: Some(group.next().get()), ..Change::put(group, vec![record]) })
 }
 
 /// Whether a name may be given.
@@ -163,7 +145,7 @@ fn check_port(catalog: &Catalog, port: u16, offset_max: u16) -> Result<(), Refus
     if port < PORT_MIN || port.checked_add(offset_max).is_none() {
         return Err(Refused::PortRange { port, offset_max });
     }
-    for record in catalog.records.values() {
+    for record in catalog.all.values() {
         if let Some(other) = record.port.filter(|other| other.abs_diff(port) <= offset_max) {
             let name = record.name.clone();
             return Err(Refused::PortTaken { port, name, other, offset_max });
@@ -189,12 +171,12 @@ fn advance(
     from: KeyspaceState,
     to: KeyspaceState,
 ) -> Decision {
-    match catalog.records.get(name) {
+    match catalog.all.get(name) {
         Some(record) if record.state == from && record.group == group => {
-            Ok(Change::put(Record { state: to, ..record.clone() }))
+            Ok(Change::put((), vec![Record { state: to, ..record.clone() }]))
         }
         // Somebody else changed it meanwhile, and knew why.
-        _ => Ok(Change::default()),
+        _ => Ok(Change::none(())),
     }
 }
 
@@ -203,22 +185,22 @@ pub(crate) fn delete(catalog: &Catalog, name: &str) -> Decision {
     if RESERVED_NAMES.contains(&name) {
         return Err(Refused::Own(name.to_owned()));
     }
-    let record = catalog.records.get(name).ok_or_else(|| Refused::Unknown(name.to_owned()))?;
+    let record = catalog.all.get(name).ok_or_else(|| Refused::Unknown(name.to_owned()))?;
     if record.state == KeyspaceState::Deleting {
-        return Ok(Change::default());
+        return Ok(Change::none(()));
     }
-    Ok(Change::put(Record { state: KeyspaceState::Deleting, ..record.clone() }))
+    Ok(Change::put((), vec![Record { state: KeyspaceState::Deleting, ..record.clone() }]))
 }
 
 /// A deleted keyspace is on no node any more: its name is free again, its group's number is not.
 pub(crate) fn forget(catalog: &Catalog, name: &str, group: GroupId) -> Decision {
-    match catalog.records.get(name) {
+    match catalog.all.get(name) {
         Some(record) if record.state == KeyspaceState::Deleting && record.group == group => {
             let remove = vec![name.to_owned()];
             // Written again so that whoever read the record before sees that something changed.
-            Ok(Change { remove, next: Some(catalog.next_group()), ..Change::default() })
+            Ok(Change { remove, next: Some(catalog.next_group().get()), ..Change::none(()) })
         }
-        _ => Ok(Change::default()),
+        _ => Ok(Change::none(())),
     }
 }
 
@@ -229,11 +211,11 @@ pub(crate) fn place(
     group: GroupId,
     members: &BTreeSet<NodeId>,
 ) -> Decision {
-    match catalog.records.get(name) {
+    match catalog.all.get(name) {
         Some(record) if record.group == group && record.members != *members => {
-            Ok(Change::put(Record { members: members.clone(), ..record.clone() }))
+            Ok(Change::put((), vec![Record { members: members.clone(), ..record.clone() }]))
         }
-        _ => Ok(Change::default()),
+        _ => Ok(Change::none(())),
     }
 }
 
@@ -242,7 +224,7 @@ pub(crate) fn place(
 /// # Errors
 /// When there is none.
 pub(crate) fn serving(catalog: &Catalog, name: &str) -> Result<GroupId, Refused> {
-    let record = catalog.records.get(name).ok_or_else(|| Refused::Unknown(name.to_owned()))?;
+    let record = catalog.all.get(name).ok_or_else(|| Refused::Unknown(name.to_owned()))?;
     let hint = match record.state {
         KeyspaceState::Active => return Ok(record.group),
         KeyspaceState::Creating => "try again in a moment",
@@ -265,21 +247,9 @@ mod tests {
         [1, 2, 3].map(NodeId).into()
     }
 
-    fn apply(catalog: &mut Catalog, change: Change) {
-        for record in change.put {
-            catalog.records.insert(record.name.clone(), record);
-        }
-        for name in change.remove {
-            catalog.records.remove(&name);
-        }
-        catalog.next = change.next.map_or(catalog.next, GroupId::get);
-    }
-
     fn created(catalog: &mut Catalog, name: &str, port: Option<u16>) -> GroupId {
-        let change = create(catalog, &new(name, port), &nodes(), 8).unwrap();
-        let group = change.put[0].group;
-        apply(catalog, change);
-        group
+        let change = create(catalog, &new(name, port), &nodes(), 8);
+        catalog.apply(change.unwrap())
     }
 
     #[test]
@@ -289,17 +259,17 @@ mod tests {
         assert_eq!(group, GroupId(16));
         assert!(matches!(serving(&catalog, "a"), Err(Refused::WrongState { .. })));
         let change = activate(&catalog, "a", group).unwrap();
-        apply(&mut catalog, change);
+        catalog.apply(change);
         assert_eq!(serving(&catalog, "a"), Ok(group));
         assert!(activate(&catalog, "a", group).unwrap().is_empty(), "twice changes nothing");
         assert!(roll_back(&catalog, "a", group).unwrap().is_empty(), "it serves");
         assert!(forget(&catalog, "a", group).unwrap().is_empty(), "nobody deleted it");
         let change = delete(&catalog, "a").unwrap();
-        apply(&mut catalog, change);
+        catalog.apply(change);
         assert!(delete(&catalog, "a").unwrap().is_empty());
         assert!(!catalog.is_gone(group));
         let change = forget(&catalog, "a", group).unwrap();
-        apply(&mut catalog, change);
+        catalog.apply(change);
         assert!(catalog.is_gone(group));
         assert_eq!(serving(&catalog, "a"), Err(Refused::Unknown("a".to_owned())));
         assert_eq!(created(&mut catalog, "a", None), GroupId(17));

@@ -134,7 +134,7 @@ impl Hosting {
 
     /// Forms the replicas that shall be here, and destroys those that shall be nowhere.
     async fn hold(&self, catalog: &Catalog, held: &mut Held) {
-        for record in catalog.records.values() {
+        for record in catalog.all.values() {
             let is_wanted = record.members.contains(&self.node);
             match record.state {
                 KeyspaceState::Creating | KeyspaceState::Active if is_wanted => {
@@ -195,8 +195,7 @@ impl Hosting {
 
     /// Has calls find the keyspaces that are on other nodes.
     fn route(&self, catalog: &Catalog, held: &mut Held) {
-        let serving =
-            catalog.records.values().filter(|record| record.state == KeyspaceState::Active);
+        let serving = catalog.all.values().filter(|record| record.state == KeyspaceState::Active);
         let elsewhere: BTreeMap<_, _> = serving
             .filter(|record| !held.replicas.contains_key(&record.group))
             .map(|record| (record.group, record.members.clone()))
@@ -216,7 +215,7 @@ impl Hosting {
 
     async fn open_ports(&self, catalog: &Catalog, held: &mut Held) {
         let mut wanted = BTreeMap::new();
-        for record in catalog.records.values() {
+        for record in catalog.all.values() {
             let Some(port) = record.port.filter(|_| record.state == KeyspaceState::Active) else {
                 continue;
             };
@@ -247,7 +246,7 @@ impl Hosting {
             }
             Source::There(nodes) => {
                 let directory = self.followed.get();
-                let addresses = nodes.iter().filter_map(|node| directory.nodes.get(node));
+                let addresses = nodes.iter().filter_map(|node| directory.all.get(node));
                 let addresses = addresses.map(|record| record.address.clone()).collect();
                 (Arc::new(RemoteKv::new(self.peers.clone(), id, addresses)), None)
             }

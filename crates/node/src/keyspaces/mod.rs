@@ -8,30 +8,41 @@
 //! delete ─▶ record: deleting ─▶ every node destroys its replica ─▶ none is left ──▶ no record
 //! ```
 //!
-//! As with the nodes ([`crate::registry`]), a record says what shall be, and whoever can do a part
+//! They are a set of [`crate::records`]. As with the nodes ([`crate::registry`]), a record says what shall be, and whoever can do a part
 //! of it derives the next step from what it sees: [`hosting`] on every node, [`plan`] on the leader of
 //! the system group. A step that was lost is taken again; a keyspace is never half made for long.
 
 pub(crate) mod change;
 mod control;
-mod follow;
 pub(crate) mod hosting;
 pub(crate) mod plan;
 mod ports;
 mod service;
-mod store;
 mod view;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use onefold_admin::KeyspaceState;
-use onefold_types::{GroupId, NodeId, Revision};
+use onefold_types::{GroupId, NodeId};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use follow::{FollowedCatalog, follow};
 pub(crate) use ports::ShownPorts;
 pub(crate) use service::Service;
-pub(crate) use store::{CatalogError, CatalogStore};
+
+use crate::records::{self, Records, RecordsError, RecordsStore};
+use change::Refused;
+
+/// The keyspaces at one revision.
+pub(crate) type Catalog = Records<Record>;
+
+/// The catalog, changed from any node.
+pub(crate) type CatalogStore = RecordsStore<Record>;
+
+/// The catalog as far as this node knows it.
+pub(crate) type FollowedCatalog = records::Followed<Record>;
+
+/// Why the catalog was not read or changed.
+pub(crate) type CatalogError = RecordsError<Refused>;
 
 /// Most keyspaces at once, those that come or go included.
 pub(crate) const KEYSPACES_MAX: usize = 1_000;
@@ -63,21 +74,24 @@ pub(crate) struct Record {
     pub(crate) members: BTreeSet<NodeId>,
 }
 
-/// The keyspaces at one revision.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Catalog {
-    /// The revision of the system keyspace at which it was changed last.
-    pub(crate) revision: Revision,
-    /// The number of the next keyspace's group; zero while there never was one.
-    pub(crate) next: u64,
-    /// The keyspaces by name.
-    pub(crate) records: BTreeMap<String, Record>,
+impl records::Record for Record {
+    type Key = String;
+    type Refused = Refused;
+
+    const SUBJECT: &'static str = "keyspaces";
+    const PREFIX: &'static str = "keyspaces/entry/";
+    const NEXT_KEY: &'static str = "keyspaces/next";
+    const NUMBER_MIN: u64 = GroupId::FIRST_KEYSPACE.get();
+
+    fn key(&self) -> String {
+        self.name.clone()
+    }
 }
 
 impl Catalog {
     /// The keyspace that a group holds.
     pub(crate) fn of_group(&self, group: GroupId) -> Option<&Record> {
-        self.records.values().find(|record| record.group == group)
+        self.all.values().find(|record| record.group == group)
     }
 
     /// The number of the next keyspace's group.

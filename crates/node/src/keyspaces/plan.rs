@@ -42,7 +42,7 @@ impl KeyspacePlanner {
         let mut loads = loads(catalog);
         let mut creating = BTreeMap::new();
         let mut steps = Vec::new();
-        for record in catalog.records.values() {
+        for record in catalog.all.values() {
             let (name, group) = (record.name.clone(), record.group);
             match record.state {
                 KeyspaceState::Creating => {
@@ -75,7 +75,7 @@ impl KeyspacePlanner {
 /// How many replicas each node holds or shall hold.
 fn loads(catalog: &Catalog) -> BTreeMap<NodeId, usize> {
     let mut loads = BTreeMap::new();
-    for node in catalog.records.values().flat_map(|record| &record.members) {
+    for node in catalog.all.values().flat_map(|record| &record.members) {
         *loads.entry(*node).or_default() += 1;
     }
     loads
@@ -149,7 +149,7 @@ mod tests {
     use onefold_admin::{GroupMembers, NewKeyspace};
 
     use super::*;
-    use crate::keyspaces::change::{self, Change};
+    use crate::keyspaces::change;
     use crate::placement::GroupView;
     use crate::registry;
 
@@ -166,44 +166,32 @@ mod tests {
                 force: false,
                 is_learner: false,
             };
-            world.directory.nodes.insert(id, record);
+            world.directory.all.insert(id, record);
             world.up.insert(id);
         }
         world
     }
 
     fn become_state(world: &mut World, node: u64, state: NodeState) {
-        world.directory.nodes.get_mut(&NodeId(node)).unwrap().state = state;
+        world.directory.all.get_mut(&NodeId(node)).unwrap().state = state;
     }
 
     fn set(nodes: &[u64]) -> BTreeSet<NodeId> {
         nodes.iter().copied().map(NodeId).collect()
     }
 
-    fn apply(catalog: &mut Catalog, change: Change) {
-        for record in change.put {
-            catalog.records.insert(record.name.clone(), record);
-        }
-        for name in change.remove {
-            catalog.records.remove(&name);
-        }
-        catalog.next = change.next.map_or(catalog.next, GroupId::get);
-    }
-
     fn create(catalog: &mut Catalog, world: &World, name: &str) -> GroupId {
         let founders = founders(catalog, &world.directory, &world.up);
         let new = NewKeyspace { name: name.to_owned(), port: None };
-        let change = change::create(catalog, &new, &founders, 0).unwrap();
-        let group = change.put[0].group;
-        apply(catalog, change);
-        group
+        let change = change::create(catalog, &new, &founders, 0);
+        catalog.apply(change.unwrap())
     }
 
     /// A catalog with one keyspace that serves, and its group's view.
     fn served(world: &mut World, members: &[u64]) -> Catalog {
         let mut catalog = Catalog::default();
         let group = create(&mut catalog, world, "a");
-        let record = catalog.records.get_mut("a").unwrap();
+        let record = catalog.all.get_mut("a").unwrap();
         record.state = KeyspaceState::Active;
         record.members = set(members);
         let members = GroupMembers { voters: set(members), ..GroupMembers::default() };
@@ -220,7 +208,7 @@ mod tests {
         for number in 0..50 {
             let name = format!("k{number}");
             create(&mut catalog, &world, &name);
-            let record = &catalog.records[&name];
+            let record = &catalog.all[&name];
             assert_eq!(record.founders.len(), REPLICAS);
             let first = record.founders.iter().copied().min_by_key(|node| {
                 crate::placement::preference(record.group, &record.founders, *node)
@@ -253,9 +241,9 @@ mod tests {
     fn a_deleted_keyspace_is_forgotten_once_no_node_that_answers_has_it() {
         let mut world = world(3);
         let mut catalog = served(&mut world, &[1, 2, 3]);
-        let group = catalog.records["a"].group;
+        let group = catalog.all["a"].group;
         let change = change::delete(&catalog, "a").unwrap();
-        apply(&mut catalog, change);
+        catalog.apply(change);
         world.hosting.insert(NodeId(2), [group].into());
         let mut planner = KeyspacePlanner::default();
         assert_eq!(planner.plan(&catalog, &world), []);
@@ -268,13 +256,13 @@ mod tests {
     fn a_node_that_goes_is_made_up_for_before_it_is_struck_off() {
         let mut world = world(4);
         let mut catalog = served(&mut world, &[1, 2, 3]);
-        let group = catalog.records["a"].group;
+        let group = catalog.all["a"].group;
         let mut planner = KeyspacePlanner::default();
         assert_eq!(planner.plan(&catalog, &world), [], "nothing moves for balance");
         become_state(&mut world, 2, NodeState::Removing);
         let place = |members| [KeyspaceStep::Place("a".to_owned(), group, set(members))];
         assert_eq!(planner.plan(&catalog, &world), place(&[1, 2, 3, 4]));
-        catalog.records.get_mut("a").unwrap().members = set(&[1, 2, 3, 4]);
+        catalog.all.get_mut("a").unwrap().members = set(&[1, 2, 3, 4]);
         assert_eq!(planner.plan(&catalog, &world), [], "its group has it still");
         world.groups[0].members.voters = set(&[1, 3, 4]);
         assert_eq!(planner.plan(&catalog, &world), place(&[1, 3, 4]));
@@ -286,7 +274,7 @@ mod tests {
     fn a_keyspace_of_a_small_cluster_grows_with_it_and_skips_nodes_that_are_down_or_drained() {
         let mut world = world(1);
         let catalog = served(&mut world, &[1]);
-        let group = catalog.records["a"].group;
+        let group = catalog.all["a"].group;
         let mut grown = self::world(5);
         grown.groups = world.groups;
         grown.up.remove(&NodeId(2));

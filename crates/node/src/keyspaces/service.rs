@@ -55,29 +55,28 @@ impl Service {
     }
 
     async fn create(&self, new: NewKeyspace) -> Result<KeyspaceInfo, CatalogError> {
-        change::check_name(&new.name)?;
+        change::check_name(&new.name).map_err(CatalogError::Refused)?;
         let world = self.controller.look().await;
         let offset_max = self.members.port_offset_max();
-        let written = self.store.change(|catalog| {
+        let created = self.store.change(|catalog| {
             let founders = plan::founders(catalog, &world.directory, &world.up);
             change::create(catalog, &new, &founders, offset_max)
         });
-        let written = written.await?;
-        let group = written.first().map(|record| record.group).unwrap_or_default();
+        let group = created.await?;
         self.await_creation(&new.name, group).await;
-        let (catalog, _) = self.store.read().await?;
+        let catalog = self.store.read().await?;
         self.catalog.offer(&catalog);
-        match catalog.records.get(&new.name) {
+        match catalog.all.get(&new.name) {
             Some(record) if record.group == group => Ok(self.info(record).await),
             // It was given up, or somebody was quick to delete it.
-            _ => Err(Refused::Unknown(new.name).into()),
+            _ => Err(CatalogError::Refused(Refused::Unknown(new.name))),
         }
     }
 
     /// Waits until this node knows that the keyspace serves, but not for too long.
     async fn await_creation(&self, name: &str, group: GroupId) {
         let mut news = self.catalog.subscribe();
-        let is_over = news.wait_for(|catalog| match catalog.records.get(name) {
+        let is_over = news.wait_for(|catalog| match catalog.all.get(name) {
             Some(record) => record.group != group || record.state != KeyspaceState::Creating,
             None => catalog.is_gone(group),
         });
@@ -85,16 +84,15 @@ impl Service {
     }
 
     async fn delete(&self, name: &str) -> Result<(), CatalogError> {
-        self.store.change(|catalog| change::delete(catalog, name)).await?;
-        Ok(())
+        self.store.change(|catalog| change::delete(catalog, name)).await
     }
 
     async fn list(&self) -> Result<Vec<KeyspaceInfo>, CatalogError> {
-        let (catalog, _) = self.store.read().await?;
+        let catalog = self.store.read().await?;
         self.catalog.offer(&catalog);
         let (world, statuses) = self.controller.look_closely().await;
         let mut infos = vec![self.default_info(&world)];
-        let named = catalog.records.values();
+        let named = catalog.all.values();
         infos.extend(named.map(|record| self.info_from(record, &world, &statuses)));
         Ok(infos)
     }
@@ -106,9 +104,9 @@ impl Service {
         if let Ok(group) = change::serving(&self.catalog.get(), name) {
             return Ok(group);
         }
-        let (catalog, _) = self.store.read().await?;
+        let catalog = self.store.read().await?;
         self.catalog.offer(&catalog);
-        Ok(change::serving(&catalog, name)?)
+        change::serving(&catalog, name).map_err(CatalogError::Refused)
     }
 
     async fn info(&self, record: &Record) -> KeyspaceInfo {
@@ -187,7 +185,7 @@ fn answer<T>(outcome: Result<T, CatalogError>) -> Result<(T, Bytes), RemoteError
                 Refused::NoNodes => RemoteCode::Unavailable,
             },
             CatalogError::Undecodable { .. } => RemoteCode::Internal,
-            CatalogError::Kv(_) | CatalogError::Contended => RemoteCode::Unavailable,
+            CatalogError::Kv { .. } | CatalogError::Contended { .. } => RemoteCode::Unavailable,
         };
         RemoteError::new(code, error.to_string())
     })

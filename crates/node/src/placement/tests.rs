@@ -27,7 +27,7 @@ fn world(states: &[NodeState]) -> World {
             world.up.insert(record.id);
             world.chunks_left.insert(record.id, 0);
         }
-        world.directory.nodes.insert(record.id, record);
+        world.directory.all.insert(record.id, record);
     }
     world
 }
@@ -90,9 +90,9 @@ fn take(world: &mut World, step: &Step) {
             assert_eq!(view.leader, *from);
             view.leader = *to;
         }
-        Step::Settle(node) => world.directory.nodes.get_mut(node).unwrap().state = A,
+        Step::Settle(node) => world.directory.all.get_mut(node).unwrap().state = A,
         Step::Bury(node) => {
-            world.directory.nodes.get_mut(node).unwrap().state = NodeState::Removed;
+            world.directory.all.get_mut(node).unwrap().state = NodeState::Removed;
         }
     }
 }
@@ -106,7 +106,7 @@ fn three_become_five_and_three_again() {
     assert_eq!(world.directory.state(NodeId(5)), Some(A));
     assert_eq!(loads(&world).len(), 3, "each group has a leader of its own");
     for node in [1, 4] {
-        world.directory.nodes.get_mut(&NodeId(node)).unwrap().state = R;
+        world.directory.all.get_mut(&NodeId(node)).unwrap().state = R;
     }
     settle(&mut world, 20);
     assert!(world.groups.iter().all(|view| view.members == voters(&[2, 3, 5])));
@@ -124,7 +124,7 @@ fn a_node_beyond_the_voters_learns_and_takes_a_seat_when_one_is_free() {
     let members = GroupMembers { learners: set(&[6]), ..voters(&[1, 2, 3, 4, 5]) };
     let mut world = with_groups(world, vec![view(1, 1, members.clone())]);
     assert_eq!(change(&world, &world.groups[0]), None);
-    world.directory.nodes.get_mut(&NodeId(2)).unwrap().state = R;
+    world.directory.all.get_mut(&NodeId(2)).unwrap().state = R;
     assert_eq!(change(&world, &world.groups[0]), join(&[6]), "before node 2 leaves");
     world.groups[0].members.joining = set(&[6]);
     assert_eq!(change(&world, &world.groups[0]), None, "node 6 is awaited");
@@ -142,7 +142,7 @@ fn founders_beyond_the_usual_number_keep_their_votes() {
 fn a_dead_node_goes_after_its_replacement_votes() {
     let mut world = with_groups(world(&[A, R, A, J]), vec![view(1, 1, voters(&[1, 2, 3]))]);
     world.up.remove(&NodeId(2));
-    world.directory.nodes.get_mut(&NodeId(2)).unwrap().force = true;
+    world.directory.all.get_mut(&NodeId(2)).unwrap().force = true;
     let taken = settle(&mut world, 5);
     let changes: Vec<_> = taken
         .iter()
@@ -188,7 +188,7 @@ fn a_node_keeps_its_seats_until_its_chunks_are_elsewhere() {
         world.chunks_left.extend(left.map(|left| (NodeId(3), left)));
         assert_eq!(change(&world, &world.groups[0]), None, "{left:?}");
     }
-    world.directory.nodes.get_mut(&NodeId(3)).unwrap().force = true;
+    world.directory.all.get_mut(&NodeId(3)).unwrap().force = true;
     assert_eq!(change(&world, &world.groups[0]), remove(&[3]));
 }
 
@@ -279,7 +279,7 @@ fn a_keyspace_is_only_on_the_nodes_that_shall_hold_it() {
     let world = with_groups(world(&states), vec![view(16, 1, voters(&[1, 2, 3]))]);
     let mut world = placing(world, 16, &[1, 2, 3]);
     assert_eq!(change(&world, &world.groups[0]), None, "others are not wanted");
-    world.directory.nodes.get_mut(&NodeId(2)).unwrap().state = R;
+    world.directory.all.get_mut(&NodeId(2)).unwrap().state = R;
     assert_eq!(change(&world, &world.groups[0]), remove(&[2]), "nobody is to come");
     let mut world = placing(world, 16, &[1, 2, 3, 5]);
     assert_eq!(change(&world, &world.groups[0]), join(&[5]), "before node 2 leaves");
@@ -297,8 +297,8 @@ fn a_node_has_joined_without_any_keyspace_and_has_left_when_it_is_out_of_all() {
     let world = with_groups(world(&[A, A, A, J]), groups);
     let mut world = placing(world, 16, &[1, 2, 3]);
     assert!(has_joined(&world, NodeId(4)));
-    world.directory.nodes.get_mut(&NodeId(3)).unwrap().state = R;
-    let record = world.directory.nodes[&NodeId(3)].clone();
+    world.directory.all.get_mut(&NodeId(3)).unwrap().state = R;
+    let record = world.directory.all[&NodeId(3)].clone();
     world.groups[0].members = voters(&[1, 2, 4]);
     assert!(!has_left(&world, &record), "it holds the keyspace");
     world.groups[1].members = voters(&[1, 2, 4]);

@@ -6,6 +6,7 @@ use onefold_types::NodeId;
 
 use super::{Directory, Record};
 use crate::folder::Formed;
+use crate::records;
 
 /// Most nodes that a cluster has at once, invited ones included. Every node follows all of them.
 pub(crate) const NODES_MAX: usize = 500;
@@ -47,6 +48,9 @@ pub(crate) enum ChangeRefused {
         /// Who has it.
         by: NodeId,
     },
+    /// The formed cluster has no registry yet.
+    #[error("the cluster was just formed and has not listed its nodes yet; try again in a moment")]
+    NotReady,
     /// There are as many nodes as there may be.
     #[error("the cluster has {NODES_MAX} nodes, invited ones included, and takes no more")]
     Full,
@@ -68,35 +72,25 @@ pub(crate) enum ChangeRefused {
     },
 }
 
-/// Records to write, and what they mean for who asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Change<T> {
-    /// The answer.
-    pub(crate) answer: T,
-    /// The records; none when all is as it shall be.
-    pub(crate) records: Vec<Record>,
-}
-
-impl<T> Change<T> {
-    fn none(answer: T) -> Self {
-        Self { answer, records: Vec::new() }
-    }
-}
+/// What is to be written, and what it means for who asked.
+pub(crate) type Change<T> = records::Change<Record, T>;
 
 type Decision<T> = Result<Change<T>, ChangeRefused>;
 
 /// The first records of a cluster that was just formed.
-pub(crate) fn bootstrap(formed: &Formed) -> Vec<Record> {
+pub(crate) fn bootstrap(formed: &Formed) -> Change<()> {
     let known = Directory::of_folder(formed);
     let founders = formed.founders();
-    known.nodes.into_values().filter(|record| founders.contains(&record.id)).collect()
+    let next = founders.last().copied().unwrap_or_default().next();
+    let put = known.all.into_values().filter(|record| founders.contains(&record.id)).collect();
+    Change { next: Some(next.get()), ..Change::put((), put) }
 }
 
 /// Lets a node in: one that is known by its folder, one that was invited to its address, or a new
 /// one. Who had the address before has lost its folder, and goes.
 pub(crate) fn admit(directory: &Directory, incarnation: u64, address: &str) -> Decision<NodeId> {
     if let Some(known) =
-        directory.nodes.values().find(|record| record.incarnation == Some(incarnation))
+        directory.all.values().find(|record| record.incarnation == Some(incarnation))
     {
         return readmit(directory, known, address);
     }
@@ -120,14 +114,14 @@ pub(crate) fn admit(directory: &Directory, incarnation: u64, address: &str) -> D
         force: false,
         is_learner: invitation.is_some_and(|record| record.is_learner),
     };
-    let mut records = vec![newcomer];
-    let planned = replaces.and_then(|node| directory.nodes.get(&node));
+    let mut put = vec![newcomer];
+    let planned = replaces.and_then(|node| directory.all.get(&node));
     for old in [former, planned.filter(|old| old.address != address)].into_iter().flatten() {
         // What a wiped folder held is gone; a node that still runs hands its chunks over first.
         let force = old.force || old.address == address;
-        records.push(Record { state: NodeState::Removing, force, ..old.clone() });
+        put.push(Record { state: NodeState::Removing, force, ..old.clone() });
     }
-    Ok(Change { answer: id, records })
+    Ok(numbered(directory, id, put))
 }
 
 fn readmit(directory: &Directory, known: &Record, address: &str) -> Decision<NodeId> {
@@ -143,7 +137,7 @@ fn readmit(directory: &Directory, known: &Record, address: &str) -> Decision<Nod
         return Err(ChangeRefused::AddressTaken { address, node });
     }
     let moved = Record { address: address.to_owned(), ..known.clone() };
-    Ok(Change { answer: known.id, records: vec![moved] })
+    Ok(Change::put(known.id, vec![moved]))
 }
 
 fn new_id(directory: &Directory) -> Result<NodeId, ChangeRefused> {
@@ -152,6 +146,12 @@ fn new_id(directory: &Directory) -> Result<NodeId, ChangeRefused> {
         return Err(ChangeRefused::Full);
     }
     Ok(NodeId(directory.next))
+}
+
+/// Writes records of a node whose number may be a new one.
+fn numbered(directory: &Directory, id: NodeId, put: Vec<Record>) -> Change<NodeId> {
+    let next = (id.get() >= directory.next).then(|| id.next().get());
+    Change { next, ..Change::put(id, put) }
 }
 
 /// Notes that a node may come to an address, and whose place it takes.
@@ -203,7 +203,7 @@ pub(crate) fn invite(
         force: false,
         is_learner,
     };
-    Ok(Change { answer: id, records: vec![invitation] })
+    Ok(numbered(directory, id, vec![invitation]))
 }
 
 fn has_host_and_port(address: &str) -> bool {
@@ -215,7 +215,7 @@ fn has_host_and_port(address: &str) -> bool {
 
 /// Lets a learner have a vote.
 pub(crate) fn promote(directory: &Directory, node: NodeId) -> Decision<()> {
-    let record = directory.nodes.get(&node).ok_or(ChangeRefused::Unknown(node))?;
+    let record = directory.all.get(&node).ok_or(ChangeRefused::Unknown(node))?;
     match record.state {
         NodeState::Removing | NodeState::Removed => Err(ChangeRefused::Removed(node)),
         _ if !record.is_learner => {
@@ -228,7 +228,7 @@ pub(crate) fn promote(directory: &Directory, node: NodeId) -> Decision<()> {
 
 /// Notes where a node is reached.
 pub(crate) fn relocate(directory: &Directory, node: NodeId, address: &str) -> Decision<()> {
-    let record = directory.nodes.get(&node).ok_or(ChangeRefused::Unknown(node))?;
+    let record = directory.all.get(&node).ok_or(ChangeRefused::Unknown(node))?;
     let mut others = directory.having(|state| state != NodeState::Removed);
     if let Some(other) = others.find(|other| other.address == address && other.id != node) {
         let (address, node) = (address.to_owned(), other.id);
@@ -239,7 +239,7 @@ pub(crate) fn relocate(directory: &Directory, node: NodeId, address: &str) -> De
 
 /// Begins to remove a node; an invitation is taken back at once.
 pub(crate) fn retire(directory: &Directory, node: NodeId, force: bool) -> Decision<()> {
-    let record = directory.nodes.get(&node).ok_or(ChangeRefused::Unknown(node))?;
+    let record = directory.all.get(&node).ok_or(ChangeRefused::Unknown(node))?;
     let state = match record.state {
         NodeState::Removed => return Ok(Change::none(())),
         NodeState::Invited => NodeState::Removed,
@@ -256,7 +256,7 @@ pub(crate) fn retire(directory: &Directory, node: NodeId, force: bool) -> Decisi
 
 /// Begins to drain a node, or makes it an active one again.
 pub(crate) fn drain(directory: &Directory, node: NodeId, undo: bool) -> Decision<()> {
-    let record = directory.nodes.get(&node).ok_or(ChangeRefused::Unknown(node))?;
+    let record = directory.all.get(&node).ok_or(ChangeRefused::Unknown(node))?;
     let wrong = |hint| ChangeRefused::WrongState { node, state: record.state, hint };
     let state = match (record.state, undo) {
         (NodeState::Active | NodeState::Draining, true) => NodeState::Active,
@@ -287,7 +287,7 @@ pub(crate) fn bury(directory: &Directory, node: NodeId) -> Decision<()> {
 }
 
 fn advance(directory: &Directory, node: NodeId, from: NodeState, to: NodeState) -> Decision<()> {
-    match directory.nodes.get(&node) {
+    match directory.all.get(&node) {
         Some(record) if record.state == from => {
             replace(record, Record { state: to, ..record.clone() })
         }
@@ -297,8 +297,8 @@ fn advance(directory: &Directory, node: NodeId, from: NodeState, to: NodeState) 
 }
 
 fn replace(before: &Record, after: Record) -> Decision<()> {
-    let records = if *before == after { Vec::new() } else { vec![after] };
-    Ok(Change { answer: (), records })
+    let put = if *before == after { Vec::new() } else { vec![after] };
+    Ok(Change::put((), put))
 }
 
 #[cfg(test)]
@@ -317,27 +317,17 @@ mod tests {
             address: format!("h:{id}"),
             incarnation: 100 + id,
         });
-        let records = bootstrap(&Formed::by(ClusterId(7), members.collect()));
-        let mut directory = Directory { next: 1, ..Directory::default() };
-        apply(&mut directory, &records);
+        let mut directory = Directory::default();
+        directory.apply(bootstrap(&Formed::by(ClusterId(7), members.collect())));
         directory
     }
 
-    fn apply(directory: &mut Directory, records: &[Record]) {
-        for record in records {
-            directory.next = directory.next.max(record.id.get() + 1);
-            directory.nodes.insert(record.id, record.clone());
-        }
-    }
-
     fn run<T>(directory: &mut Directory, decision: Decision<T>) -> T {
-        let change = decision.unwrap();
-        apply(directory, &change.records);
-        change.answer
+        directory.apply(decision.unwrap())
     }
 
     fn states(directory: &Directory) -> Vec<(u64, NodeState)> {
-        directory.nodes.values().map(|record| (record.id.get(), record.state)).collect()
+        directory.all.values().map(|record| (record.id.get(), record.state)).collect()
     }
 
     #[test]
@@ -346,10 +336,10 @@ mod tests {
         let decision = admit(&directory, 55, "h:4");
         assert_eq!(run(&mut directory, decision), NodeId(4));
         let again = admit(&directory, 55, "h:4").unwrap();
-        assert_eq!((again.answer, again.records.len()), (NodeId(4), 0));
+        assert_eq!((again.answer, again.put.len()), (NodeId(4), 0));
         assert_eq!(directory.state(NodeId(4)), Some(NodeState::Joining));
         let moved = admit(&directory, 55, "h:44").unwrap();
-        assert_eq!(moved.records[0].address, "h:44");
+        assert_eq!(moved.put[0].address, "h:44");
         assert!(matches!(
             admit(&directory, 55, "h:1"),
             Err(ChangeRefused::AddressTaken { node: NodeId(1), .. })
@@ -361,9 +351,9 @@ mod tests {
         let mut directory = directory();
         let decision = admit(&directory, 55, "h:2");
         assert_eq!(run(&mut directory, decision), NodeId(4));
-        assert_eq!(directory.nodes[&NodeId(4)].replaces, Some(NodeId(2)));
+        assert_eq!(directory.all[&NodeId(4)].replaces, Some(NodeId(2)));
         assert_eq!(directory.state(NodeId(2)), Some(NodeState::Removing));
-        assert!(directory.nodes[&NodeId(2)].force, "its chunks are gone with its folder");
+        assert!(directory.all[&NodeId(2)].force, "its chunks are gone with its folder");
         assert_eq!(directory.replacement(NodeId(2)).unwrap().id, NodeId(4));
         assert_eq!(admit(&directory, 102, "h:2").unwrap().answer, NodeId(2), "until it is gone");
         let decision = bury(&directory, NodeId(2));
@@ -377,11 +367,11 @@ mod tests {
         let decision = invite(&directory, "h:9", Some(NodeId(3)), false);
         assert_eq!(run(&mut directory, decision), NodeId(4));
         assert_eq!(directory.state(NodeId(3)), Some(NodeState::Active), "until somebody comes");
-        assert!(invite(&directory, "h:9", Some(NodeId(3)), false).unwrap().records.is_empty());
+        assert!(invite(&directory, "h:9", Some(NodeId(3)), false).unwrap().put.is_empty());
         let decision = admit(&directory, 55, "h:9");
         assert_eq!(run(&mut directory, decision), NodeId(4));
         assert_eq!(directory.state(NodeId(3)), Some(NodeState::Removing));
-        assert!(!directory.nodes[&NodeId(3)].force, "it still runs and has chunks to hand over");
+        assert!(!directory.all[&NodeId(3)].force, "it still runs and has chunks to hand over");
         let again = invite(&directory, "h:10", Some(NodeId(3)), false);
         let by = NodeId(4);
         assert_eq!(again, Err(ChangeRefused::ReplacedAlready { node: NodeId(3), by }));
@@ -459,10 +449,10 @@ mod tests {
         let node = run(&mut directory, decision);
         let decision = admit(&directory, 55, "h:9");
         assert_eq!(run(&mut directory, decision), node);
-        assert!(directory.nodes[&node].is_learner, "it came as what it was invited as");
+        assert!(directory.all[&node].is_learner, "it came as what it was invited as");
         let decision = promote(&directory, node);
         run(&mut directory, decision);
-        assert!(!directory.nodes[&node].is_learner);
+        assert!(!directory.all[&node].is_learner);
         assert!(matches!(promote(&directory, node), Err(ChangeRefused::WrongState { .. })));
         assert_eq!(promote(&directory, NodeId(77)), Err(ChangeRefused::Unknown(NodeId(77))));
     }
@@ -472,8 +462,8 @@ mod tests {
         let mut directory = directory();
         let decision = relocate(&directory, NodeId(2), "h:22");
         run(&mut directory, decision);
-        assert_eq!(directory.nodes[&NodeId(2)].address, "h:22");
-        assert!(relocate(&directory, NodeId(2), "h:22").unwrap().records.is_empty());
+        assert_eq!(directory.all[&NodeId(2)].address, "h:22");
+        assert!(relocate(&directory, NodeId(2), "h:22").unwrap().put.is_empty());
         let (address, node) = ("h:1".to_owned(), NodeId(1));
         let taken = ChangeRefused::AddressTaken { address, node };
         assert_eq!(relocate(&directory, NodeId(2), "h:1"), Err(taken));

@@ -5,33 +5,34 @@
 //! nodes/next          the number of the next one; numbers are never given twice
 //! ```
 //!
-//! Every change is one transaction that fails if anything of this has changed since it was read, so
-//! what is decided here is decided on a state that still holds. The decisions themselves are pure
-//! ([`change`]). Every node follows the registry and acts on it: whom it knows, whom it refuses, and
-//! whether it may run at all. The registry says what the cluster shall be; the groups' own
-//! memberships, which decide who votes, are led there step by step by the controller.
+//! It is a set of [`crate::records`]; what may be changed is decided in [`change`]. Every node follows
+//! the registry and acts on it: whom it knows, whom it refuses, and whether it may run at all. The
+//! registry says what the cluster shall be; the groups' own memberships, which decide who votes, are
+//! led there step by step by the controller.
 
 pub(crate) mod change;
-mod follow;
-mod store;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use onefold_admin::NodeState;
-use onefold_types::{NodeId, Revision};
+use onefold_types::NodeId;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use follow::{Followed, follow};
-pub(crate) use store::{Registry, RegistryError};
-
 use crate::folder::{Formed, Member};
+use crate::records::{self, Records, RecordsError, RecordsStore};
+use change::ChangeRefused;
 
-/// Prefix of the records.
-const MEMBER_PREFIX: &str = "nodes/member/";
-/// The number of the next node. The records and this key are one range.
-const NEXT_KEY: &str = "nodes/next";
-/// The end of the range of [`MEMBER_PREFIX`] and [`NEXT_KEY`].
-const RANGE_END: &str = "nodes/next\0";
+/// The registry at one revision: every node, removed ones included.
+pub(crate) type Directory = Records<Record>;
+
+/// The registry, changed from any node.
+pub(crate) type Registry = RecordsStore<Record>;
+
+/// The registry as far as this node knows it.
+pub(crate) type Followed = records::Followed<Record>;
+
+/// Why the registry was not read or changed.
+pub(crate) type RegistryError = RecordsError<ChangeRefused>;
 
 /// What the cluster knows of one node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,16 +56,23 @@ pub(crate) struct Record {
     pub(crate) is_learner: bool,
 }
 
-/// The registry at one revision.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Directory {
-    /// The revision of the system keyspace at which it was changed last; zero for what a node knows
-    /// before it has read anything.
-    pub(crate) revision: Revision,
-    /// The number of the next node; zero while there is no registry.
-    pub(crate) next: u64,
-    /// Every node, removed ones included.
-    pub(crate) nodes: BTreeMap<NodeId, Record>,
+impl records::Record for Record {
+    type Key = NodeId;
+    type Refused = ChangeRefused;
+
+    const SUBJECT: &'static str = "nodes";
+    const PREFIX: &'static str = "nodes/member/";
+    const NEXT_KEY: &'static str = "nodes/next";
+    const NUMBER_MIN: u64 = 1;
+
+    fn key(&self) -> NodeId {
+        self.id
+    }
+
+    fn begin() -> Result<(), ChangeRefused> {
+        // A founder writes the first records.
+        Err(ChangeRefused::NotReady)
+    }
 }
 
 impl Directory {
@@ -79,8 +87,8 @@ impl Directory {
             force: false,
             is_learner: false,
         };
-        let nodes = formed.members.iter().map(|member| (member.id, record(member))).collect();
-        Self { nodes, ..Self::default() }
+        let all = formed.members.iter().map(|member| (member.id, record(member))).collect();
+        Self { all, ..Self::default() }
     }
 
     /// The nodes in one of the states that `is_meant` picks.
@@ -88,7 +96,7 @@ impl Directory {
         &self,
         is_meant: impl Fn(NodeState) -> bool,
     ) -> impl Iterator<Item = &Record> {
-        self.nodes.values().filter(move |record| is_meant(record.state))
+        self.all.values().filter(move |record| is_meant(record.state))
     }
 
     /// The nodes that are in the cluster now, coming and going ones included.
@@ -110,7 +118,7 @@ impl Directory {
 
     /// What the node is to the cluster.
     pub(crate) fn state(&self, node: NodeId) -> Option<NodeState> {
-        self.nodes.get(&node).map(|record| record.state)
+        self.all.get(&node).map(|record| record.state)
     }
 
     /// The node that has come to take another one's place.
@@ -132,6 +140,10 @@ impl Directory {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use std::collections::BTreeMap;
+
+    use onefold_types::Revision;
+
     use super::*;
 
     #[test]
@@ -150,7 +162,7 @@ mod tests {
         let directory = Directory {
             revision: Revision(9),
             next: 5,
-            nodes: BTreeMap::from([(record.id, record)]),
+            all: BTreeMap::from([(record.id, record)]),
         };
         let bytes = postcard::to_stdvec(&directory).unwrap();
         assert_eq!(postcard::from_bytes::<Directory>(&bytes).unwrap(), directory);
