@@ -15,6 +15,10 @@ methods! {
     335 pub ListKeyspaces "keyspace.list" () => Vec<KeyspaceInfo>;
     /// The group of a keyspace that serves, by its name.
     336 pub FindKeyspace "keyspace.find" String => GroupId;
+    /// Changes what bounds a keyspace.
+    338 pub SetKeyspace "keyspace.set" LimitsChange => ();
+    /// What the keyspaces that a node holds replicas of take.
+    339 pub GetKeyspaceUsage "keyspace.usage" () => Vec<KeyspaceUsage>;
 }
 
 /// A keyspace to be created.
@@ -25,6 +29,65 @@ pub struct NewKeyspace {
     /// The port at which etcd clients reach it on every node, which adds its own offset to it; none
     /// for no port of its own.
     pub port: Option<u16>,
+    /// What bounds it.
+    pub limits: KeyspaceLimits,
+}
+
+/// What bounds a keyspace. What is not chosen is as its leader was started with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyspaceLimits {
+    /// Most bytes of data and history; 0 for no bound.
+    pub quota_bytes: Option<u64>,
+    /// Which history is kept.
+    pub history: Option<History>,
+}
+
+/// Which history is kept without anybody asking for more or less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum History {
+    /// All of it, until somebody compacts it.
+    All,
+    /// What is not older than so many seconds, and some newest revisions.
+    Seconds(u64),
+    /// So many of the newest revisions.
+    Revisions(u64),
+}
+
+/// A change of what bounds a keyspace. What is `None` stays; what is `Some(None)` is no longer chosen.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitsChange {
+    /// The keyspace's name.
+    pub name: String,
+    /// The new quota in bytes.
+    pub quota_bytes: Option<Option<u64>>,
+    /// The history that is kept.
+    pub history: Option<Option<History>>,
+}
+
+/// What a keyspace takes, as one node's replica has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyspaceUsage {
+    /// The Raft group that holds it.
+    pub group: GroupId,
+    /// Keys that exist.
+    pub keys: u64,
+    /// The newest revision.
+    pub revision: u64,
+    /// The oldest revision that can be read; 0 when nothing was compacted yet.
+    pub compacted: u64,
+    /// Bytes of current versions and leases.
+    pub live_bytes: u64,
+    /// Bytes of history.
+    pub history_bytes: u64,
+    /// Most bytes of both together; 0 for no bound.
+    pub quota_bytes: u64,
+    /// Whether growth is refused because the quota was reached.
+    pub is_full: bool,
+    /// Watches that read from this replica.
+    pub watchers: u64,
+    /// Leases that live; counted by the leader, 0 elsewhere.
+    pub leases: u64,
 }
 
 /// How far a keyspace is.
@@ -67,6 +130,12 @@ pub struct KeyspaceInfo {
     pub leader: Option<NodeId>,
     /// Where etcd clients reach it, by node.
     pub endpoints: Vec<KeyspaceEndpoint>,
+    /// Nodes that answer and do not serve it yet.
+    pub unready: BTreeSet<NodeId>,
+    /// What was chosen to bound it.
+    pub limits: KeyspaceLimits,
+    /// What it takes, as its leader says.
+    pub usage: Option<KeyspaceUsage>,
 }
 
 /// Where etcd clients reach a keyspace on one node.

@@ -11,8 +11,9 @@ mod status;
 
 pub use keys::{CreateS3Key, ListS3Keys, NewS3Key, RemoveS3Key, S3Key, S3KeyName};
 pub use keyspaces::{
-    CreateKeyspace, DeleteKeyspace, FindKeyspace, KeyspaceEndpoint, KeyspaceInfo, KeyspaceState,
-    ListKeyspaces, NewKeyspace,
+    CreateKeyspace, DeleteKeyspace, FindKeyspace, GetKeyspaceUsage, History, KeyspaceEndpoint,
+    KeyspaceInfo, KeyspaceLimits, KeyspaceState, KeyspaceUsage, LimitsChange, ListKeyspaces,
+    NewKeyspace, SetKeyspace,
 };
 pub use nodes::{
     AddNode, DrainNode, GroupSeat, Invitation, ListNodes, NewNode, NodeDrain, NodeInfo,

@@ -86,6 +86,10 @@ pub struct NodeStatus {
     pub groups: Vec<GroupReport>,
     /// Where clients of keyspaces with a port connect.
     pub client_ports: Vec<ClientPort>,
+    /// The groups of the keyspaces whose etcd clients it serves, with a port of their own or without.
+    pub serving: BTreeSet<GroupId>,
+    /// Groups whose leader a person chose through this node lately: it is left where it is.
+    pub held: BTreeSet<GroupId>,
     /// Bytes of the write-ahead log.
     pub log_bytes: u64,
     /// Bytes of the ordered table.

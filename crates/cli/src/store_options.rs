@@ -78,7 +78,7 @@ fn auto_compaction(mode: Mode, retention: &str) -> anyhow::Result<AutoCompaction
 }
 
 /// Reads a time as etcd writes them: `1h30m`, `90s`, `500ms`; a number alone is hours.
-fn time(text: &str) -> anyhow::Result<Duration> {
+pub fn time(text: &str) -> anyhow::Result<Duration> {
     if let Ok(hours) = text.parse::<u32>() {
         return Ok(Duration::from_secs(3600) * hours);
     }

@@ -25,8 +25,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use onefold_admin::{
     AddNode, ClusterStatus, CreateKeyspace, CreateS3Key, DeleteKeyspace, DrainNode, FindKeyspace,
-    GetClusterStatus, Invitation, KeyspaceInfo, ListKeyspaces, ListNodes, ListS3Keys, NewKeyspace,
-    NewNode, NewS3Key, NodeDrain, NodeInfo, NodeRemoval, RemoveNode, RemoveS3Key, S3Key, S3KeyName,
+    GetClusterStatus, Invitation, KeyspaceInfo, LimitsChange, ListKeyspaces, ListNodes, ListS3Keys,
+    NewKeyspace, NewNode, NewS3Key, NodeDrain, NodeInfo, NodeRemoval, RemoveNode, RemoveS3Key,
+    S3Key, S3KeyName, SetKeyspace,
 };
 use onefold_files::{FileSystem, RemoteFiles};
 use onefold_kv::{Kv, RemoteKv};
@@ -162,6 +163,14 @@ impl Client {
     /// When the cluster refuses it or cannot decide, or no node answers.
     pub async fn create_keyspace(&self, new: NewKeyspace) -> Result<KeyspaceInfo, ClientError> {
         self.ask::<CreateKeyspace>(&new).await
+    }
+
+    /// Changes what bounds a keyspace.
+    ///
+    /// # Errors
+    /// When there is no such keyspace, or no node answers.
+    pub async fn set_keyspace(&self, change: LimitsChange) -> Result<(), ClientError> {
+        self.ask::<SetKeyspace>(&change).await
     }
 
     /// Begins to delete a keyspace with all that is in it; [`keyspaces`](Self::keyspaces) tells when

@@ -1,49 +1,43 @@
-//! How much may be in work at once: what is beyond is refused at once instead of piling up.
+//! How much of one keyspace may be in work at once: what is beyond is refused at once instead of
+//! piling up.
 //!
-//! While there is much room, everybody may use it. When half of it is taken, a client may have its share
+//! What all keyspaces of the node have together is bounded by a [`Room`]. Within the keyspace: while there is much room, everybody may use it. When half of it is taken, a client may have its share
 //! of the other half only, so that one that sends whatever it can does not stop the others.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
 
 use crate::errors;
+use crate::room::{Room, Share, Taken};
 
-/// Most bytes of requests in work, where each counts at least [`REQUEST_COST_BYTES_MIN`].
+/// Most bytes of a keyspace's requests in work, where each counts at least [`REQUEST_COST_BYTES_MIN`].
 const REQUEST_BYTES_IN_WORK_MAX: usize = 256 << 20;
 
 /// What a request costs beside its own bytes.
 const REQUEST_COST_BYTES_MIN: usize = 16 << 10;
 
-/// Most watches on all streams together.
-const WATCHES_MAX: usize = 1_000_000;
-
-/// Snapshots that are written or sent at once.
-const SNAPSHOTS_MAX: usize = 2;
-
-/// Most ranges that are streamed at once: each holds a part of its answer for as long as the client
-/// takes.
-const RANGE_STREAMS_MAX: usize = 256;
-
 /// Hands out permits for requests, watches, snapshots and streamed ranges.
 #[derive(Clone)]
 pub(crate) struct Admission {
     requests: Arc<Budget>,
-    watches: Arc<Semaphore>,
-    snapshots: Arc<Semaphore>,
-    range_streams: Arc<Semaphore>,
+    watches: Share,
+    snapshots: Share,
+    /// Each holds a part of its answer for as long as the client takes.
+    range_streams: Share,
 }
 
 impl Admission {
-    pub(crate) fn new() -> Self {
+    /// For one of the keyspaces that share the room.
+    pub(crate) fn new(room: &Room) -> Self {
+        let share = room.request_bytes.share();
         Self {
-            requests: Arc::new(Budget::new(REQUEST_BYTES_IN_WORK_MAX)),
-            watches: Arc::new(Semaphore::new(WATCHES_MAX)),
-            snapshots: Arc::new(Semaphore::new(SNAPSHOTS_MAX)),
-            range_streams: Arc::new(Semaphore::new(RANGE_STREAMS_MAX)),
+            requests: Arc::new(Budget::new(REQUEST_BYTES_IN_WORK_MAX, share)),
+            watches: room.watches.share(),
+            snapshots: room.snapshots.share(),
+            range_streams: room.range_streams.share(),
         }
     }
 
@@ -59,44 +53,43 @@ impl Admission {
     }
 
     /// Lets a range be streamed, until the permit is dropped.
-    pub(crate) fn range_stream(&self) -> Result<OwnedSemaphorePermit, Status> {
-        let permit = Arc::clone(&self.range_streams).try_acquire_owned();
-        permit.map_err(|_| errors::too_many_requests())
+    pub(crate) fn range_stream(&self) -> Result<Taken, Status> {
+        self.range_streams.take(1).ok_or_else(errors::too_many_requests)
     }
 
     /// How many watches are in.
     pub(crate) fn watches_open(&self) -> usize {
-        WATCHES_MAX - self.watches.available_permits()
+        self.watches.taken()
     }
 
     /// Lets a watch in, until the permit is dropped; `None` when there are too many.
-    pub(crate) fn watch(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.watches).try_acquire_owned().ok()
+    pub(crate) fn watch(&self) -> Option<Taken> {
+        self.watches.take(1)
     }
 
     /// Lets a snapshot be made, until the permit is dropped.
-    pub(crate) fn snapshot(&self) -> Result<OwnedSemaphorePermit, Status> {
-        let permit = Arc::clone(&self.snapshots).try_acquire_owned();
-        permit.map_err(|_| errors::too_many_requests())
+    pub(crate) fn snapshot(&self) -> Result<Taken, Status> {
+        self.snapshots.take(1).ok_or_else(errors::too_many_requests)
     }
 }
 
 /// Bytes that clients share.
 struct Budget {
     bytes_max: usize,
-    taken: Mutex<Taken>,
+    share: Share,
+    taken: Mutex<ByClient>,
 }
 
 #[derive(Default)]
-struct Taken {
+struct ByClient {
     bytes: usize,
     /// Of the clients that have taken any. One without an address shares with the others like it.
     by_client: BTreeMap<Option<SocketAddr>, usize>,
 }
 
 impl Budget {
-    fn new(bytes_max: usize) -> Self {
-        Self { bytes_max, taken: Mutex::default() }
+    fn new(bytes_max: usize, share: Share) -> Self {
+        Self { bytes_max, share, taken: Mutex::default() }
     }
 
     fn take(self: &Arc<Self>, client: Option<SocketAddr>, cost: usize) -> Option<Permit> {
@@ -111,12 +104,13 @@ impl Budget {
         if !is_within || !(is_quiet || is_fair) {
             return None;
         }
+        let of_node = self.share.take(cost)?;
         taken.bytes += cost;
         *taken.by_client.entry(client).or_default() += cost;
-        Some(Permit { budget: Arc::clone(self), client, cost })
+        Some(Permit { budget: Arc::clone(self), client, cost, _of_node: of_node })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Taken> {
+    fn lock(&self) -> MutexGuard<'_, ByClient> {
         // Nothing under the lock panics half-way through a change.
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -127,6 +121,7 @@ pub(crate) struct Permit {
     budget: Arc<Budget>,
     client: Option<SocketAddr>,
     cost: usize,
+    _of_node: Taken,
 }
 
 impl Drop for Permit {
@@ -159,7 +154,7 @@ mod tests {
 
     #[test]
     fn requests_are_refused_once_too_many_bytes_are_in_work() {
-        let admission = Admission::new();
+        let admission = Admission::new(&Room::default());
         let large = REQUEST_BYTES_IN_WORK_MAX - REQUEST_COST_BYTES_MIN;
         let permit = admission.request(client(1), large).expect("the first has all the room");
         let refused = admission.request(client(2), 0).err().expect("nothing is left");
@@ -172,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_greedy_client_leaves_room_for_polite_ones() {
-        let admission = Admission::new();
+        let admission = Admission::new(&Room::default());
         let greedy_permits = greedy(&admission, client(1));
         let half = REQUEST_BYTES_IN_WORK_MAX / REQUEST_COST_BYTES_MIN / 2;
         assert_eq!(greedy_permits.len(), half, "alone it has half of the room");
@@ -183,8 +178,24 @@ mod tests {
     }
 
     #[test]
+    fn a_flooded_keyspace_is_refused_and_another_one_goes_on() {
+        let room = Room::default();
+        let (flooded, quiet) = (Admission::new(&room), Admission::new(&room));
+        let floods: Vec<_> = (1..3000)
+            .flat_map(|port| greedy(&flooded, client(port)).into_iter().take(20))
+            .collect();
+        let refused = flooded.request(client(1), 0).err().expect("its share is taken");
+        assert_eq!(refused.code(), Code::ResourceExhausted);
+        let quiet_permits: Vec<_> =
+            std::iter::repeat_with(|| quiet.request(client(1), 1 << 20)).take(64).collect();
+        assert!(quiet_permits.iter().all(Result::is_ok));
+        drop(floods);
+        assert!(flooded.request(client(1), 0).is_ok());
+    }
+
+    #[test]
     fn greedy_clients_share_what_is_left_evenly() {
-        let admission = Admission::new();
+        let admission = Admission::new(&Room::default());
         let first = greedy(&admission, client(1));
         let second = greedy(&admission, client(2));
         let third = greedy(&admission, client(3));

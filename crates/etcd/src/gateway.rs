@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use onefold_kv::{AuthQuery, Caller, Header, Kv, KvError, Proof, RangeRequest};
+use onefold_kv::{AuthQuery, AuthToken, Caller, Header, Kv, KvError, Proof, RangeRequest};
 use onefold_types::Revision;
 use prost::Message;
 use tokio_util::sync::CancellationToken;
@@ -14,13 +14,14 @@ use crate::admission::{Admission, Permit};
 use crate::convert::number;
 use crate::metrics::Metrics;
 use crate::proto::etcdserverpb::ResponseHeader;
+use crate::room::Room;
 use crate::{ClusterControl, ClusterView, Options, errors};
 
 /// Metadata in which clients show their token, in the order of their weight.
-const TOKEN: [&str; 2] = ["token", "authorization"];
+pub(crate) const TOKEN: [&str; 2] = ["token", "authorization"];
 
 /// What stands before a token in an `authorization`, if anything does.
-const TOKEN_SCHEME: &str = "Bearer ";
+pub(crate) const TOKEN_SCHEME: &str = "Bearer ";
 
 /// Metadata by which clients ask to be refused rather than kept waiting without a leader.
 const REQUIRE_LEADER: &str = "hasleader";
@@ -45,18 +46,27 @@ impl Gateway {
         kv: Arc<dyn Kv>,
         cluster: Arc<dyn ClusterView>,
         control: Arc<dyn ClusterControl>,
-        options: Options,
+        (options, room): (Options, &Room),
         shutdown: CancellationToken,
     ) -> Self {
         let own = kv.on_behalf_of(Caller::Trusted);
         let kv = kv.on_behalf_of(Caller::Anonymous);
-        let (admission, metrics) = (Admission::new(), Arc::default());
+        let (admission, metrics) = (Admission::new(room), Arc::default());
         Self { kv, own, cluster, control, admission, metrics, options, shutdown }
     }
 
     /// The node's own store, for what no call asks for.
     pub(crate) fn own_store(&self) -> &dyn Kv {
         &*self.own
+    }
+
+    /// A token for a user's password.
+    pub(crate) async fn authenticate(
+        &self,
+        name: String,
+        password: String,
+    ) -> Result<AuthToken, KvError> {
+        self.kv.auth().authenticate(name, password).await
     }
 
     /// The header of an answer of the store.

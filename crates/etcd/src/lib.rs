@@ -4,6 +4,9 @@
 //! etcdctl, Go/Python/Rust clients ──gRPC──► server ──► services ──► dyn Kv
 //! curl, probes, Prometheus ───────HTTP───────┴─► http ────┘
 //! proto       the published messages and services, compiled from proto/
+//! keyspace    what serves one keyspace, at however many ports
+//! choice      which keyspace a call is for, by its token or metadata
+//! room        what the keyspaces of a node share
 //! server      the listener: connections, HTTP, what is served, shutdown
 //! http        what plain HTTP clients get on the same port: JSON gateway, health, version, metrics
 //! metrics     what is counted, under etcd's names
@@ -23,6 +26,7 @@
 
 mod admission;
 mod authority;
+mod choice;
 mod cluster;
 mod concurrency;
 mod connections;
@@ -31,8 +35,10 @@ mod convert;
 mod errors;
 mod gateway;
 mod http;
+mod keyspace;
 mod metrics;
 pub mod proto;
+mod room;
 mod server;
 mod services;
 pub mod snapshot;
@@ -41,4 +47,6 @@ mod watch;
 
 pub use cluster::{Alarm, AlarmKind, ClusterView, Member, StatusView};
 pub use control::{ClusterControl, ControlError};
-pub use server::{Options, ServeError, serve, serve_with};
+pub use keyspace::{Directory, Keyspace, NoOther};
+pub use room::Room;
+pub use server::{Options, ServeError, serve, serve_keyspace, serve_with};

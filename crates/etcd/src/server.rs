@@ -17,9 +17,10 @@ use tonic::transport::server::Router;
 use tower::layer::util::{Identity, Stack};
 use tracing::warn;
 
+use crate::choice::{Choice, ChooseLayer};
 use crate::connections;
 use crate::gateway::Gateway;
-use crate::http;
+use crate::keyspace::{Directory, Keyspace, NoOther, Served};
 use crate::metrics::CountCallsLayer;
 use crate::proto::etcdserverpb::auth_server::AuthServer;
 use crate::proto::etcdserverpb::cluster_server::ClusterServer;
@@ -30,6 +31,7 @@ use crate::proto::etcdserverpb::watch_server::WatchServer;
 use crate::proto::health::health_server::HealthServer;
 use crate::proto::v3electionpb::election_server::ElectionServer;
 use crate::proto::v3lockpb::lock_server::LockServer;
+use crate::room::Room;
 use crate::{ClusterControl, ClusterView};
 
 /// Most calls at once on a connection; a client waits with further ones.
@@ -116,8 +118,7 @@ pub async fn serve(
     serve_with(listener, kv, cluster, control, Options::default(), shutdown).await
 }
 
-/// Serves the etcd API on `listener` until `shutdown`, to gRPC and to plain HTTP clients. Calls in work then have a few seconds to
-/// end; streams are told that the server stopped.
+/// Serves one keyspace on `listener` until `shutdown`, as [`serve_keyspace`] does.
 ///
 /// # Errors
 /// When the listener or the server fails.
@@ -129,10 +130,26 @@ pub async fn serve_with(
     options: Options,
     shutdown: CancellationToken,
 ) -> Result<(), ServeError> {
+    let (name, bounds) = ("default".to_owned(), (options, Room::default()));
+    let keyspace = Keyspace::new(name, kv, cluster, control, bounds, shutdown.clone());
+    serve_keyspace(listener, Arc::new(keyspace), Arc::new(NoOther), shutdown).await
+}
+
+/// Serves a keyspace on `listener` until `shutdown`, to gRPC and to plain HTTP clients, and those of
+/// `others` to clients that choose them. Calls in work then have a few seconds to end; streams are
+/// told that the server stopped once their keyspace is closed.
+///
+/// # Errors
+/// When the listener or the server fails.
+pub async fn serve_keyspace(
+    listener: TcpListener,
+    keyspace: Arc<Keyspace>,
+    others: Arc<dyn Directory>,
+    shutdown: CancellationToken,
+) -> Result<(), ServeError> {
     let address = listener.local_addr()?;
-    let gateway = Gateway::new(kv, cluster, control, options, shutdown.clone());
-    let metrics = Arc::clone(&gateway.metrics);
-    let served = router(gateway).serve_with_incoming_shutdown(
+    let metrics = Arc::clone(&keyspace.served().gateway.metrics);
+    let served = router(keyspace, others).serve_with_incoming_shutdown(
         connections::accept(listener, metrics),
         shutdown.clone().cancelled_owned(),
     );
@@ -149,8 +166,12 @@ pub async fn serve_with(
     }
 }
 
-fn router(gateway: Gateway) -> Router<Stack<CountCallsLayer, Identity>> {
-    let routes = http::with_paths(services(&gateway), &gateway);
+fn router(
+    keyspace: Arc<Keyspace>,
+    others: Arc<dyn Directory>,
+) -> Router<Stack<CountCallsLayer, Stack<ChooseLayer, Identity>>> {
+    let Served { gateway, routes } = keyspace.served();
+    let (metrics, routes) = (Arc::clone(&gateway.metrics), routes.clone());
     Server::builder()
         // Plain HTTP clients mostly speak HTTP/1.1.
         .accept_http1(true)
@@ -160,11 +181,13 @@ fn router(gateway: Gateway) -> Router<Stack<CountCallsLayer, Identity>> {
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
-        .layer(CountCallsLayer(gateway.metrics))
+        .layer(ChooseLayer(Choice::new(keyspace, others)))
+        .layer(CountCallsLayer(metrics))
         .add_routes(routes)
 }
 
-fn services(gateway: &Gateway) -> Routes {
+/// The gRPC services of a keyspace.
+pub(crate) fn services(gateway: &Gateway) -> Routes {
     let maximum = gateway.options.message_bytes_max();
     Routes::default()
         .add_service(KvServer::new(gateway.clone()).max_decoding_message_size(maximum))

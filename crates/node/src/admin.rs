@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures::future::join_all;
 use onefold_admin::{
-    ClusterStatus, CreateS3Key, GetClusterStatus, GetNodeStatus, GroupMembers, GroupReport,
-    ListS3Keys, NodeReport, NodeStatus, RemoveS3Key, Role,
+    ClusterStatus, CreateS3Key, GetClusterStatus, GetKeyspaceUsage, GetNodeStatus, GroupMembers,
+    GroupReport, KeyspaceUsage, ListS3Keys, NodeReport, NodeStatus, RemoveS3Key, Role,
 };
 use onefold_files::FileSystem;
+use onefold_kv::{Keyspaces, LocalKv};
 use onefold_log::Log;
 use onefold_replica::Host;
 use onefold_table::Table;
@@ -18,8 +19,9 @@ use onefold_transport::{Class, Peers, RemoteCode, RemoteError, Router, Transport
 use onefold_types::{ClusterId, GroupId, NodeId};
 
 use crate::keys::{KeyError, S3Keys};
-use crate::keyspaces::{FollowedCatalog, ShownPorts};
+use crate::keyspaces::{FollowedCatalog, ServedKeyspaces, ShownPorts};
 use crate::metrics::Reading;
+use crate::moves::Moves;
 use crate::registry::{Followed, Record};
 
 /// How long another node may take to say how it is.
@@ -51,6 +53,12 @@ pub(crate) struct Admin {
     pub(crate) catalog: FollowedCatalog,
     /// Their ports on this node.
     pub(crate) ports: ShownPorts,
+    /// Those whose clients this node serves.
+    pub(crate) served: ServedKeyspaces,
+    /// Their stores.
+    pub(crate) stores: Keyspaces,
+    /// The leaderships that were moved through this node.
+    pub(crate) moves: Moves,
     /// The file system.
     pub(crate) files: Arc<dyn FileSystem>,
     /// The access keys.
@@ -69,6 +77,11 @@ impl Admin {
         router.call::<GetClusterStatus, _, _>(move |_, (), _| {
             let admin = Arc::clone(&admin);
             async move { Ok((admin.cluster_status().await, Bytes::new())) }
+        });
+        let admin = Arc::clone(self);
+        router.call::<GetKeyspaceUsage, _, _>(move |_, (), _| {
+            let usage = admin.usage();
+            async move { Ok((usage, Bytes::new())) }
         });
         let keys = self.keys.clone();
         router.call::<CreateS3Key, _, _>(move |_, new, _| {
@@ -119,9 +132,31 @@ impl Admin {
             http,
             groups: self.host.status().into_iter().map(report).collect(),
             client_ports: self.ports.read().unwrap_or_else(PoisonError::into_inner).clone(),
+            serving: self.served.groups(),
+            held: self.moves.held(),
             log_bytes: self.log.status().bytes,
             table_bytes: self.table.size_bytes(),
         }
+    }
+
+    /// What the key-value stores on this node take. One that cannot be read is left out.
+    pub(crate) fn usage(&self) -> Vec<KeyspaceUsage> {
+        let usage = |kv: &LocalKv| {
+            let status = kv.status_here().ok()?;
+            Some(KeyspaceUsage {
+                group: kv.group(),
+                keys: status.keys,
+                revision: status.header.revision.get(),
+                compacted: status.compacted.get(),
+                live_bytes: status.live_bytes,
+                history_bytes: status.history_bytes,
+                quota_bytes: status.quota_bytes,
+                is_full: status.is_full,
+                watchers: kv.watchers_here() as u64,
+                leases: kv.leases_here() as u64,
+            })
+        };
+        self.stores.all_here().iter().filter_map(usage).collect()
     }
 
     fn keyspace_names(&self) -> BTreeMap<GroupId, String> {
@@ -139,6 +174,7 @@ impl Admin {
             host: self.host.metrics(),
             groups: self.host.status(),
             names: self.keyspace_names(),
+            keyspaces: self.usage(),
             inbound: self.inbound.get().cloned(),
             outbound: self.peers.status(),
         }

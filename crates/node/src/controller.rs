@@ -12,7 +12,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::join_all;
 use onefold_admin::{
-    GetNodeStatus, GroupReport, KeyspaceState, NodeState, NodeStatus, Role, group_name,
+    GetKeyspaceUsage, GetNodeStatus, GroupReport, KeyspaceState, KeyspaceUsage, NodeState,
+    NodeStatus, Role, group_name,
 };
 use onefold_files::FileSystem;
 use onefold_replica::{Group, Host, MembershipChange, TransferError};
@@ -106,6 +107,7 @@ impl Controller {
             placed,
             hosting: statuses.iter().map(|(node, status)| (*node, hosted(status))).collect(),
             up: statuses.keys().copied().collect(),
+            held: statuses.values().flat_map(|status| status.held.iter().copied()).collect(),
             chunks_left,
             directory,
         };
@@ -119,6 +121,21 @@ impl Controller {
         let call =
             self.peers.call::<GetNodeStatus>(node, Class::Call, &(), Bytes::new(), STATUS_TIMEOUT);
         call.await.ok().map(|(status, _)| status)
+    }
+
+    /// What the keyspaces on a node take; nothing if it does not answer.
+    pub(crate) async fn usage(&self, node: NodeId) -> Vec<KeyspaceUsage> {
+        if node == self.node {
+            return self.admin.usage();
+        }
+        let call = self.peers.call::<GetKeyspaceUsage>(
+            node,
+            Class::Call,
+            &(),
+            Bytes::new(),
+            STATUS_TIMEOUT,
+        );
+        call.await.map(|(usage, _)| usage).unwrap_or_default()
     }
 
     /// How many chunks still need each of the nodes.

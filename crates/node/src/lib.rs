@@ -23,6 +23,7 @@ mod keyspaces;
 mod members;
 mod membership;
 mod metrics;
+mod moves;
 mod node;
 mod nodes;
 mod operations;

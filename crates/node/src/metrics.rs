@@ -8,11 +8,13 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use onefold_admin::group_name;
+use onefold_admin::{KeyspaceUsage, group_name};
 use onefold_log::LogStatus;
 use onefold_replica::{GroupMetrics, GroupStatus, HostMetrics, Role, SnapshotMetrics};
 use onefold_transport::{Counter, KindCounter, TransportStatus};
 use onefold_types::{GroupId, NodeId};
+
+use crate::keyspaces::DEFAULT_NAME;
 
 /// The type of the page.
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -27,6 +29,8 @@ pub(crate) struct Reading {
     pub(crate) groups: Vec<GroupStatus>,
     /// The names of the keyspaces, by their groups.
     pub(crate) names: BTreeMap<GroupId, String>,
+    /// What they take, the cluster's own ones included.
+    pub(crate) keyspaces: Vec<KeyspaceUsage>,
     /// What other processes opened; none before the peer port is served.
     pub(crate) inbound: Option<Arc<TransportStatus>>,
     /// What this process opened.
@@ -49,6 +53,9 @@ pub(crate) fn render(reading: &Reading) -> String {
         let name = reading.names.get(&status.group).cloned();
         let name = name.unwrap_or_else(|| group_name(status.group));
         group(&mut page, &name, status, reading.host.groups.get(&status.group));
+    }
+    for usage in &reading.keyspaces {
+        keyspace(&mut page, reading, usage);
     }
     for (name, help, value) in reading.host.node.each() {
         page.add(&format!("onefold_replica_{name}"), help, &[], value);
@@ -251,6 +258,36 @@ fn group(page: &mut Page, name: &str, status: &GroupStatus, metrics: Option<&Gro
     }
 }
 
+/// There are no more keyspaces than a cluster may have, so that the label's values are bounded.
+fn keyspace(page: &mut Page, reading: &Reading, usage: &KeyspaceUsage) {
+    let name = match usage.group {
+        GroupId::KV => Some(DEFAULT_NAME),
+        GroupId::SYSTEM => Some("system"),
+        group => reading.names.get(&group).map(String::as_str),
+    };
+    // One that goes has no name any more.
+    let Some(name) = name else { return };
+    let labels = [("keyspace", name)];
+    let numbers = [
+        ("keys", "Keys that exist.", usage.keys),
+        ("revision", "The newest revision that this replica has applied.", usage.revision),
+        (
+            "compacted_revision",
+            "The oldest revision that can be read; 0 when nothing was compacted yet.",
+            usage.compacted,
+        ),
+        ("live_bytes", "Bytes of current versions and leases.", usage.live_bytes),
+        ("history_bytes", "Bytes of superseded versions and events.", usage.history_bytes),
+        ("quota_bytes", "Most bytes of both together; 0 for no bound.", usage.quota_bytes),
+        ("is_full", "1 while growth is refused at the quota.", u64::from(usage.is_full)),
+        ("watchers", "Watches that read from this replica.", usage.watchers),
+        ("leases", "Leases that live, on the node that leads; 0 elsewhere.", usage.leases),
+    ];
+    for (name, help, value) in numbers {
+        page.add(&format!("onefold_kv_{name}"), help, &labels, value);
+    }
+}
+
 fn snapshots(page: &mut Page, snapshots: &SnapshotMetrics) {
     let numbers = [
         ("pieces_sent_total", "Pieces of snapshots that followers took.", snapshots.pieces_sent),
@@ -296,6 +333,21 @@ mod tests {
     use onefold_types::{GroupId, LogIndex, Term};
 
     use super::*;
+
+    fn usage(group: GroupId) -> KeyspaceUsage {
+        KeyspaceUsage {
+            group,
+            keys: 12,
+            revision: 30,
+            compacted: 20,
+            live_bytes: 100,
+            history_bytes: 50,
+            quota_bytes: 1000,
+            is_full: false,
+            watchers: 3,
+            leases: 2,
+        }
+    }
 
     /// A node on which every number exists.
     fn reading() -> Reading {
@@ -343,6 +395,7 @@ mod tests {
             host,
             groups,
             names: [(GroupId(78), "team-a".to_owned())].into(),
+            keyspaces: [GroupId::KV, GroupId(77), GroupId(78)].map(usage).into(),
             inbound: Some(Arc::default()),
             outbound: Arc::default(),
         }
@@ -357,6 +410,8 @@ mod tests {
             "onefold_raft_is_leader{node=\"1\",group=\"team-a\"} 0",
             "onefold_raft_applied_index{node=\"1\",group=\"kv\"} 8",
             "onefold_raft_member_lag_entries{node=\"1\",group=\"kv\",member=\"2\"} 2",
+            "onefold_kv_keys{node=\"1\",keyspace=\"default\"} 12",
+            "onefold_kv_watchers{node=\"1\",keyspace=\"team-a\"} 3",
             "onefold_log_size_bytes{node=\"1\"} 4096",
             "onefold_log_failed{node=\"1\"} 1",
             "onefold_transport_calls_in_flight{node=\"1\",direction=\"outbound\"} 0",

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use onefold_admin::S3Key;
-use onefold_etcd::Options as EtcdOptions;
+use onefold_etcd::{Keyspace, Options as EtcdOptions, Room};
 use onefold_files::{FilesConfig, FilesNode, Namespace, StoreError};
 use onefold_kv::{
     AutoCompaction, Feed, Keyspaces, KvOptions, KvStore, LEASE_CHECKPOINT_INTERVAL_DEFAULT,
@@ -36,9 +36,10 @@ use crate::formation::{FormationError, Introduction, form};
 use crate::http;
 use crate::keys::S3Keys;
 use crate::keyspaces::hosting::{self, Hosting, Seed};
-use crate::keyspaces::{self, CatalogStore, FollowedCatalog, ShownPorts};
+use crate::keyspaces::{self, CatalogStore, FollowedCatalog, ServedKeyspaces, ShownPorts};
 use crate::members::{ClientAddress, Members};
 use crate::membership::Membership;
+use crate::moves::Moves;
 use crate::operations::Operations;
 use crate::placement::election_rank;
 use crate::records;
@@ -329,6 +330,10 @@ struct Node {
     /// Where calls find the keyspaces.
     routes: Keyspaces,
     service: keyspaces::Service,
+    /// What all keyspaces share when they serve etcd clients.
+    room: Room,
+    /// Those that etcd clients can choose.
+    served: ServedKeyspaces,
     /// Taken when the gateways are started.
     hosting: Mutex<Option<Hosting>>,
 }
@@ -383,7 +388,12 @@ impl Node {
         let kv = LocalKv::start(group(GroupId::KV), kv_feed, peers.clone(), config.kv);
         let replicas = created.into_iter().zip(feeds);
         let replicas: BTreeMap<_, _> = replicas
-            .map(|(id, feed)| (id, LocalKv::start(group(id), feed, peers.clone(), config.kv)))
+            .map(|(id, feed)| {
+                // What was chosen for it is known once the catalog is.
+                let interval = config.kv.lease_checkpoint_interval;
+                let kv = LocalKv::start_unconfigured(group(id), feed, peers.clone(), interval);
+                (id, kv)
+            })
             .collect();
         let routes = Keyspaces::default();
         for local in [&system, &kv].into_iter().chain(replicas.values()) {
@@ -403,6 +413,7 @@ impl Node {
         let keys = S3Keys::new(Arc::new(system.clone()));
         let followed = Followed::new(Directory::of_folder(&formed));
         let (catalog, ports) = (FollowedCatalog::default(), ShownPorts::default());
+        let (served, moves) = (ServedKeyspaces::default(), Moves::default());
         let admin = Arc::new(Admin {
             cluster,
             node: id,
@@ -417,6 +428,9 @@ impl Node {
             followed: followed.clone(),
             catalog: catalog.clone(),
             ports: ports.clone(),
+            served: served.clone(),
+            stores: routes.clone(),
+            moves: moves.clone(),
             files: Arc::new(files.files()),
             keys: keys.clone(),
         });
@@ -459,7 +473,9 @@ impl Node {
             membership: membership.clone(),
             group: group(GroupId::KV),
             system: Arc::new(system.clone()),
+            moves,
         });
+        let room = Room::default();
         let hosting = Hosting {
             cluster,
             node: id,
@@ -474,6 +490,8 @@ impl Node {
             replicas,
             options: config.kv,
             gateway: gateway_options(&config.data_dir, &config.etcd),
+            room: room.clone(),
+            served: served.clone(),
             client_host: host_of(&config.etcd_listen),
             port_offset: config.keyspace_port_offset,
             shown: ports,
@@ -506,6 +524,8 @@ impl Node {
             operations,
             routes,
             service,
+            room,
+            served,
             hosting: Mutex::new(Some(hosting)),
         })
     }
@@ -533,11 +553,13 @@ impl Node {
         let operations = Arc::clone(&self.operations);
         let (kv, members, token) =
             (Arc::new(self.kv.clone()), Arc::clone(&self.members), stop.clone());
-        let options = gateway_options(&self.data_dir, &config.etcd);
+        let bounds = (gateway_options(&self.data_dir, &config.etcd), self.room.clone());
+        let name = keyspaces::DEFAULT_NAME.to_owned();
+        let own = Keyspace::new(name, kv, members, operations, bounds, token.clone());
+        let others = Arc::new(self.served.clone());
         parts.spawn(async move {
-            let serving = onefold_etcd::serve_with(etcd, kv, members, operations, options, token);
-            let outcome = serving.await;
-            ("the etcd port", reason(outcome))
+            let serving = onefold_etcd::serve_keyspace(etcd, Arc::new(own), others, token);
+            ("the etcd port", reason(serving.await))
         });
         let (files, keys, token) =
             (Arc::new(self.files.files()), Arc::new(self.keys.clone()), stop.clone());

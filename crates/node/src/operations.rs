@@ -14,6 +14,7 @@ use onefold_types::NodeId;
 use tokio::time::{Instant, sleep};
 
 use crate::membership::{Denial, Membership};
+use crate::moves::Moves;
 use crate::placement::CAUGHT_UP_ENTRIES;
 use crate::registry::change::{self, ChangeRefused};
 use crate::registry::{Directory, RegistryError};
@@ -38,6 +39,8 @@ pub(crate) struct Operations {
     pub(crate) group: Group,
     /// The system keyspace.
     pub(crate) system: Arc<dyn Kv>,
+    /// The leaderships that were moved through this node.
+    pub(crate) moves: Moves,
 }
 
 #[async_trait]
@@ -92,7 +95,7 @@ impl ClusterControl for Operations {
     }
 
     async fn move_leader(&self, to: u64) -> Result<(), ControlError> {
-        transfer(&self.group, to).await
+        transfer(&self.group, to, &self.moves).await
     }
 
     async fn set_downgrade(&self, target: Option<String>) -> Result<(), ControlError> {
@@ -137,16 +140,19 @@ impl Operations {
     }
 }
 
-/// Hands the leadership of a group from this node to a member.
-pub(crate) async fn transfer(group: &Group, to: u64) -> Result<(), ControlError> {
+/// Hands the leadership of a group from this node to a member, as a person wishes.
+pub(crate) async fn transfer(group: &Group, to: u64, moves: &Moves) -> Result<(), ControlError> {
     let to = NodeId(to);
     let status = group.status();
     if status.leader == Some(to) {
+        moves.note(group.id());
         return Ok(());
     }
     if !status.voters.contains(&to) {
         return Err(ControlError::BadTransferee);
     }
+    // Before it is moved, so that it is not moved back in between.
+    moves.note(group.id());
     let transfer = group.transfer_leadership(to, TRANSFER_TIMEOUT).await;
     transfer.map_err(|error| match error {
         TransferError::NotLeader { .. } => ControlError::NotLeader,

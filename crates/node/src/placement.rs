@@ -54,6 +54,8 @@ pub(crate) struct World {
     pub(crate) hosting: BTreeMap<NodeId, BTreeSet<GroupId>>,
     /// Nodes that answer.
     pub(crate) up: BTreeSet<NodeId>,
+    /// Groups whose leader a person chose lately.
+    pub(crate) held: BTreeSet<GroupId>,
     /// Chunks of nodes that go of which not enough replicas are elsewhere yet. A node that is
     /// missing here is not known to be free of them.
     pub(crate) chunks_left: BTreeMap<NodeId, u64>,
@@ -146,13 +148,14 @@ impl Planner {
     }
 
     /// Moves leaderships from nodes that lead two groups more than another. One of the cluster's own
-    /// groups at a time, and a few keyspaces.
+    /// groups at a time, and a few keyspaces; none that a person has just moved.
     fn balance(&self, world: &World, mut loads: BTreeMap<NodeId, usize>) -> Vec<Step> {
         let mut steps = Vec::new();
         let mut moved = BTreeSet::new();
         while steps.len() < BALANCE_STEPS_MAX {
             let movable = |view: &&GroupView| {
-                moved.is_empty() || view.group.is_keyspace() && !moved.contains(&view.group)
+                let is_first = moved.is_empty() || view.group.is_keyspace();
+                is_first && !moved.contains(&view.group) && !world.held.contains(&view.group)
             };
             let Some((group, from, to)) = self.best_move(world, &loads, movable) else { break };
             moved.insert(group);

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use onefold_raft::{MembershipChange, PersistSequence, SnapshotMark, SnapshotOutcome};
-use onefold_types::{GroupId, LogIndex, NodeId};
+use onefold_types::{GroupId, LogIndex, NodeId, share};
 use tokio::sync::oneshot;
 
 use crate::change::ChangeStep;
@@ -19,7 +19,7 @@ use crate::liveness::Beat;
 use crate::metrics::NodeCounters;
 use crate::start::Restored;
 use crate::state::{Checkpoint, StateHash};
-use crate::{ChangeError, Limits, ProposeError, ReadError, TransferError, share};
+use crate::{ChangeError, Limits, ProposeError, ReadError, TransferError};
 
 /// Most nodes whose beats wait.
 const BEATS_MAX: usize = 1024;

@@ -41,7 +41,6 @@ mod propose;
 mod purity;
 mod read;
 pub mod replicated_time;
-mod share;
 mod snapshot;
 mod start;
 pub mod state;

@@ -7,6 +7,7 @@
 mod durations;
 mod identifiers;
 pub mod limits;
+pub mod share;
 
 pub use durations::{BUCKET_BOUNDS_SECONDS, DurationCounts, DurationHistogram};
 pub use identifiers::{

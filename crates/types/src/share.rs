@@ -1,4 +1,4 @@
-//! How groups share what a node has once.
+//! How groups and keyspaces share what a node has once.
 //!
 //! The rule is that of shared packet buffers (Choudhury and Hahne, "Dynamic queue length thresholds
 //! for shared-memory packet switches", 1998): a group may hold as much as is still free. One busy
@@ -6,7 +6,8 @@
 //! of the busy ones has, without anybody counting groups or setting shares.
 
 /// Whether a group that holds `own` of `total` may take `more`, where there is room for `total_max`.
-pub(crate) const fn allows(own: usize, more: usize, total: usize, total_max: usize) -> bool {
+#[must_use]
+pub const fn allows(own: usize, more: usize, total: usize, total_max: usize) -> bool {
     own.saturating_add(more) <= total_max.saturating_sub(total)
 }
 

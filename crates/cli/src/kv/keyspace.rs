@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use clap::Subcommand;
-use onefold_admin::{KeyspaceInfo, KeyspaceState, NewKeyspace};
+use onefold_admin::{KeyspaceInfo, KeyspaceState, KeyspaceUsage, LimitsChange, NewKeyspace};
 use onefold_client::Client;
 
-use crate::output::{Format, print_json, print_rows};
+use super::limits::LimitArgs;
+use crate::output::{Format, bytes, print_json, print_rows};
 
 /// How often a keyspace that comes or goes is looked at.
 const POLL_INTERVAL: Duration = Duration::from_millis(300);
@@ -27,6 +28,15 @@ pub enum KeyspaceCommand {
         /// unless nodes share a host.
         #[arg(long, value_name = "PORT")]
         port: Option<u16>,
+        #[command(flatten)]
+        limits: LimitArgs,
+    },
+    /// Change what bounds a keyspace.
+    Set {
+        /// Its name.
+        name: String,
+        #[command(flatten)]
+        limits: LimitArgs,
     },
     /// List the keyspaces.
     List,
@@ -51,11 +61,18 @@ pub enum KeyspaceCommand {
 /// Runs the verb.
 pub async fn run(command: KeyspaceCommand, client: &Client, format: Format) -> anyhow::Result<()> {
     match command {
-        KeyspaceCommand::Create { name, port } => create(client, name, port, format).await,
+        KeyspaceCommand::Create { name, port, limits } => {
+            create(client, NewKeyspace { name, port, limits: limits.limits() }, format).await
+        }
+        KeyspaceCommand::Set { name, limits } => {
+            let (quota_bytes, history) = limits.changes()?;
+            client.set_keyspace(LimitsChange { name: name.clone(), quota_bytes, history }).await?;
+            let found = find(client, &name).await?;
+            show(&found.with_context(|| format!("the keyspace {name} is gone"))?, format)
+        }
         KeyspaceCommand::List => {
             let keyspaces = client.keyspaces().await?;
-            let head = ["name", "state", "group", "leader", "nodes", "port", "clients"];
-            print_rows(format, &head, &keyspaces, row)
+            print_rows(format, &HEAD, &keyspaces, row)
         }
         KeyspaceCommand::Show { name } => {
             let found = find(client, &name).await?;
@@ -80,17 +97,14 @@ pub async fn run(command: KeyspaceCommand, client: &Client, format: Format) -> a
     }
 }
 
-async fn create(
-    client: &Client,
-    name: String,
-    port: Option<u16>,
-    format: Format,
-) -> anyhow::Result<()> {
-    let mut info = client.create_keyspace(NewKeyspace { name: name.clone(), port }).await?;
+async fn create(client: &Client, new: NewKeyspace, format: Format) -> anyhow::Result<()> {
+    let (name, port) = (new.name.clone(), new.port);
+    let mut info = client.create_keyspace(new).await?;
     let is_ready = |found: Option<&KeyspaceInfo>| match found {
-        // The port opens a moment after the keyspace serves.
+        // Every node hears of it a moment after it serves, and opens its port then.
         Some(info) => {
             info.state == KeyspaceState::Active
+                && info.unready.is_empty()
                 && (port.is_none() || info.endpoints.iter().any(|it| it.problem.is_none()))
         }
         None => true,
@@ -134,6 +148,17 @@ async fn wait(
     }
 }
 
+/// What a table of keyspaces shows.
+const HEAD: [&str; 9] =
+    ["name", "state", "group", "leader", "nodes", "port", "keys", "size", "clients"];
+
+/// What a keyspace takes, of what it may take.
+fn size(usage: KeyspaceUsage) -> String {
+    let quota = if usage.quota_bytes == 0 { "none".to_owned() } else { bytes(usage.quota_bytes) };
+    let full = if usage.is_full { ", full" } else { "" };
+    format!("{} of {quota}{full}", bytes(usage.live_bytes + usage.history_bytes))
+}
+
 fn row(info: &KeyspaceInfo) -> Vec<String> {
     let nodes: Vec<_> = info.members.iter().map(ToString::to_string).collect();
     let clients: Vec<_> = info.addresses().collect();
@@ -144,6 +169,8 @@ fn row(info: &KeyspaceInfo) -> Vec<String> {
         info.leader.map(|node| node.to_string()).unwrap_or_default(),
         nodes.join(" "),
         info.port.map(|port| port.to_string()).unwrap_or_default(),
+        info.usage.map(|usage| usage.keys.to_string()).unwrap_or_default(),
+        info.usage.map(size).unwrap_or_default(),
         clients.join(","),
     ]
 }
@@ -152,12 +179,7 @@ fn show(info: &KeyspaceInfo, format: Format) -> anyhow::Result<()> {
     if format == Format::Json {
         return print_json(info);
     }
-    print_rows(
-        format,
-        &["name", "state", "group", "leader", "nodes", "port", "clients"],
-        &[info],
-        |info| row(info),
-    )?;
+    print_rows(format, &HEAD, &[info], |info| row(info))?;
     for endpoint in &info.endpoints {
         if let Some(problem) = &endpoint.problem {
             println!("! node {} does not serve {}: {problem}", endpoint.node, endpoint.address);

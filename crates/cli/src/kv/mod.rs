@@ -5,6 +5,7 @@ pub mod etcd;
 mod history;
 mod keyspace;
 mod lease;
+mod limits;
 mod mirror;
 mod nodes;
 mod read;

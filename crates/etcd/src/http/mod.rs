@@ -13,7 +13,7 @@ mod frames;
 mod health;
 mod json;
 mod paths;
-mod refusal;
+pub(crate) mod refusal;
 mod values;
 
 use std::sync::Arc;
@@ -29,6 +29,8 @@ use tonic::service::Routes;
 use crate::gateway::Gateway;
 use crate::metrics::{CountCalls, page};
 use crate::version;
+
+pub(crate) use json::METADATA_PREFIX;
 
 /// Adds the HTTP paths to the gRPC services.
 pub(crate) fn with_paths(grpc: Routes, gateway: &Gateway) -> Routes {

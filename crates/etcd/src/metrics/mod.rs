@@ -8,7 +8,7 @@ mod process;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-pub(crate) use calls::{CallCounters, CountCalls, CountCallsLayer};
+pub(crate) use calls::{CallCounters, CountCalls, CountCallsLayer, Counting};
 
 /// What the gateway of one node counts.
 #[derive(Default)]

@@ -8,6 +8,7 @@ use onefold_kv::{
 use prost::Message;
 use tonic::{Request, Response, Status, async_trait};
 
+use crate::choice::Choice;
 use crate::errors::status;
 use crate::gateway::Gateway;
 use crate::proto::authpb;
@@ -59,10 +60,14 @@ impl Auth for Gateway {
         &self,
         request: Request<AuthenticateRequest>,
     ) -> Result<Response<AuthenticateResponse>, Status> {
+        let choice = request.extensions().get::<Choice>().cloned();
         let call = self.admit_stranger(request).await?;
         let AuthenticateRequest { name, password } = call.request;
-        let answer = call.kv.auth().authenticate(name, password).await.map_err(status)?;
-        let header = self.header(answer.header);
+        let (answer, keyspace) = match choice {
+            Some(choice) => choice.authenticate(self, name, password).await?,
+            None => (self.authenticate(name, password).await.map_err(status)?, self.clone()),
+        };
+        let header = keyspace.header(answer.header);
         Ok(Response::new(AuthenticateResponse { header, token: answer.token }))
     }
 

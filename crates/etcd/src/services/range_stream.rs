@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use futures::stream::{self, BoxStream, StreamExt};
 use onefold_kv::{Header, Kv, RangePartRequest, RangeRequest, SortOrder, SortTarget};
-use tokio::sync::OwnedSemaphorePermit;
 use tonic::Status;
 
 use crate::convert::{key_value, number};
 use crate::errors::status;
 use crate::gateway::Gateway;
 use crate::proto::etcdserverpb::{RangeResponse, RangeStreamResponse};
+use crate::room::Taken;
 use crate::services::lease::farewell;
 
 /// Bytes of keys and values in a part, beyond which it ends. Every open stream holds one part.
@@ -27,7 +27,7 @@ struct Reading {
     count: u64,
     /// Where the store stood when the stream began.
     header: Option<Header>,
-    _permit: OwnedSemaphorePermit,
+    _permit: Taken,
 }
 
 /// The parts of a range, all of one revision. The client's pace is the stream's: a part is read when
@@ -39,7 +39,7 @@ pub(super) fn range_stream(
     gateway: Gateway,
     kv: Arc<dyn Kv>,
     request: RangeRequest,
-    permit: OwnedSemaphorePermit,
+    permit: Taken,
 ) -> Result<BoxStream<'static, Result<RangeStreamResponse, Status>>, Status> {
     let by_key = request.sort_target == SortTarget::Key && request.sort_order == SortOrder::Ascend;
     if request.sort_order != SortOrder::None && !by_key {

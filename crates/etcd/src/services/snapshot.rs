@@ -10,13 +10,13 @@ use futures::stream::{self, BoxStream, StreamExt};
 use onefold_kv::{Header, Kv};
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncReadExt;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::spawn_blocking;
 use tonic::Status;
 
 use crate::errors::{self, status};
 use crate::gateway::Gateway;
 use crate::proto::etcdserverpb::{ResponseHeader, SnapshotResponse};
+use crate::room::Taken;
 use crate::snapshot::{WriteError, write};
 
 /// Bytes of the file in one message.
@@ -67,7 +67,7 @@ struct Sender {
     is_done: bool,
     header: Option<ResponseHeader>,
     /// Counts the snapshot as in work.
-    _permit: OwnedSemaphorePermit,
+    _permit: Taken,
 }
 
 impl Sender {
@@ -75,7 +75,7 @@ impl Sender {
         file: File,
         remaining_bytes: u64,
         header: Option<ResponseHeader>,
-        permit: OwnedSemaphorePermit,
+        permit: Taken,
     ) -> Self {
         let (file, sha256) = (tokio::fs::File::from_std(file), Sha256::new());
         Self { file, remaining_bytes, sha256, is_done: false, header, _permit: permit }

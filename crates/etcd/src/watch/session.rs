@@ -10,7 +10,7 @@ use futures::future::{AbortHandle, Aborted, BoxFuture};
 use futures::stream::{FuturesUnordered, StreamExt};
 use onefold_kv::{Header, Kv, KvError, WatchBatch, Watcher};
 use onefold_types::Revision;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 use tokio::time::{self, Instant, Interval};
 use tonic::{Status, Streaming};
 
@@ -25,6 +25,7 @@ use crate::errors;
 use crate::gateway::{Gateway, present, present_with};
 use crate::proto::etcdserverpb::watch_request::RequestUnion;
 use crate::proto::etcdserverpb::{WatchCreateRequest, WatchRequest, WatchResponse};
+use crate::room::Taken;
 
 /// The id in answers about no watch.
 const NO_WATCH: i64 = -1;
@@ -58,7 +59,7 @@ struct Watch {
     progress_notify: bool,
     /// Nothing was sent since the clock asked for progress last.
     is_quiet: bool,
-    _permit: OwnedSemaphorePermit,
+    _permit: Taken,
 }
 
 /// Questions for progress.

@@ -106,6 +106,11 @@ impl Book {
         });
     }
 
+    /// How many leases it has; none where another node leads.
+    pub(super) fn count(&self) -> usize {
+        self.lock().as_ref().map_or(0, |open| open.leases.len())
+    }
+
     /// Ends the book: another node leads.
     pub(super) fn close(&self) {
         *self.lock() = None;

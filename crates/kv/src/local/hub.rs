@@ -76,6 +76,11 @@ impl Hub {
         self.lock().ring_revisions_max = Some(revisions_max);
     }
 
+    /// How many seats are taken.
+    pub(super) fn seats(&self) -> usize {
+        self.lock().seats.len()
+    }
+
     /// Hands out what was committed, in order.
     ///
     /// Who is seated gets what is compacted now from the ring if that has it; who comes later does

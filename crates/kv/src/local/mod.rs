@@ -171,6 +171,8 @@ struct Inner {
     history_looks: Arc<Semaphore>,
     hasher: Hasher,
     token_uses: Uses,
+    /// What the leader keeps the store within; nothing while that is not known.
+    limits: watch::Sender<Option<KvOptions>>,
     tasks: Vec<AbortHandle>,
 }
 
@@ -185,11 +187,24 @@ impl LocalKv {
     /// with the same `feed`. `peers` reaches the group's leader where only it can answer. Must be
     /// called in a tokio runtime.
     pub fn start(group: Group, feed: Feed, peers: Peers, options: KvOptions) -> Self {
+        let kv = Self::start_unconfigured(group, feed, peers, options.lease_checkpoint_interval);
+        kv.configure(options);
+        kv
+    }
+
+    /// The same where it is not known yet what was chosen for the keyspace: until
+    /// [`configure`](Self::configure) says so, its quota stays as it is and no history is given up.
+    pub fn start_unconfigured(
+        group: Group,
+        feed: Feed,
+        peers: Peers,
+        note_interval: Duration,
+    ) -> Self {
         let shared = feed.shared;
-        let note_interval = options.lease_checkpoint_interval;
+        let (limits, chosen) = watch::channel(None);
         let lessor = tokio::spawn(lessor::run(group.clone(), shared.clone(), note_interval));
         let sweeper = tokio::spawn(sweeper::run(group.clone(), shared.clone()));
-        let upkeep = tokio::spawn(upkeep::run(group.clone(), shared.clone(), options));
+        let upkeep = tokio::spawn(upkeep::run(group.clone(), shared.clone(), chosen));
         let tasks = [&lessor, &sweeper, &upkeep].map(JoinHandle::abort_handle).into();
         let inner = Inner {
             leadership: group.leadership(),
@@ -201,9 +216,30 @@ impl LocalKv {
             history_looks: Arc::new(Semaphore::new(HISTORY_LOOKS_MAX)),
             hasher: Hasher::default(),
             token_uses: Uses::default(),
+            limits,
             tasks,
         };
         Self { inner: Arc::new(inner), caller: Caller::Trusted }
+    }
+
+    /// Has the leader keep the store within this from now on. How often the time of leases is noted
+    /// stays as it was at the start.
+    pub fn configure(&self, options: KvOptions) {
+        self.inner.limits.send_if_modified(|current| {
+            let is_new = *current != Some(options);
+            *current = Some(options);
+            is_new
+        });
+    }
+
+    /// Watches that read from this replica now.
+    pub fn watchers_here(&self) -> usize {
+        self.inner.shared.hub.seats()
+    }
+
+    /// Leases that live, where this replica leads; 0 elsewhere.
+    pub fn leases_here(&self) -> usize {
+        self.inner.shared.book.count()
     }
 
     /// The same keyspace for this caller.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use onefold_replica::Group;
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::options::{AutoCompaction, KvOptions};
@@ -27,12 +28,16 @@ const ROUNDS_PER_RETENTION: u32 = 10;
 const SLACK_DIVISOR: u64 = 8;
 
 /// Runs until it is aborted.
-pub(super) async fn run(group: Group, shared: Arc<Shared>, options: KvOptions) {
+pub(super) async fn run(
+    group: Group,
+    shared: Arc<Shared>,
+    mut options: watch::Receiver<Option<KvOptions>>,
+) {
     let mut leadership = group.leadership();
     loop {
         if leadership.borrow_and_update().is_self {
             tokio::select! {
-                never = lead(&group, &shared, options) => match never {},
+                never = lead(&group, &shared, &mut options) => match never {},
                 changed = leadership.changed() => if changed.is_err() { return },
             }
         } else if leadership.changed().await.is_err() {
@@ -42,17 +47,28 @@ pub(super) async fn run(group: Group, shared: Arc<Shared>, options: KvOptions) {
 }
 
 /// Does what is to be done. Dropped when leadership changes.
-async fn lead(group: &Group, shared: &Shared, options: KvOptions) -> Infallible {
+async fn lead(
+    group: &Group,
+    shared: &Shared,
+    options: &mut watch::Receiver<Option<KvOptions>>,
+) -> Infallible {
     let mut ticks = 0;
     loop {
-        if let Some(command) = due(&options, &shared.position(), ticks)
+        let chosen = *options.borrow_and_update();
+        if let Some(command) = chosen.and_then(|it| due(&it, &shared.position(), ticks))
             && let Err(error) = propose(group, command).await
         {
             tracing::debug!(group = %group.id(), %error, "the upkeep was not done");
         }
         ticks += 1;
-        // A store that becomes full does not wait.
-        let _ = timeout(TICK, shared.full.notified()).await;
+        // A store that becomes full does not wait, nor does another choice.
+        let sooner = async {
+            tokio::select! {
+                () = shared.full.notified() => {}
+                Ok(()) = options.changed() => {}
+            }
+        };
+        let _ = timeout(TICK, sooner).await;
     }
 }
 

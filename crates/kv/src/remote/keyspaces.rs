@@ -62,6 +62,16 @@ impl Keyspaces {
         self.places.write().unwrap_or_else(PoisonError::into_inner).remove(&group);
     }
 
+    /// Those that are on this node.
+    pub fn all_here(&self) -> Vec<LocalKv> {
+        let places = self.places.read().unwrap_or_else(PoisonError::into_inner);
+        let here = |place: &Place| match place {
+            Place::Here(kv) => Some(kv.clone()),
+            Place::There(_) => None,
+        };
+        places.values().filter_map(here).collect()
+    }
+
     pub(super) fn find(&self, group: GroupId) -> Option<Place> {
         self.places.read().unwrap_or_else(PoisonError::into_inner).get(&group).cloned()
     }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use onefold_admin::{KeyspaceState, NewKeyspace};
+use onefold_admin::{KeyspaceLimits, KeyspaceState, LimitsChange, NewKeyspace};
 use onefold_types::{GroupId, NodeId};
 
 use super::{Catalog, KEYSPACES_MAX, RESERVED_NAMES, Record};
@@ -30,6 +30,12 @@ pub(crate) enum Refused {
     /// What every cluster has stays.
     #[error("{0:?} is the cluster's own and cannot be deleted")]
     Own(String),
+    /// What bounds the cluster's own keyspaces is chosen elsewhere.
+    #[error(
+        "{0:?} is the cluster's own; its bounds are those that nodes are started with, as \
+         --etcd-quota-bytes"
+    )]
+    OwnLimits(String),
     /// There is one of that name.
     #[error("there is a keyspace {name:?} already, and it is {}; choose another name", state.name())]
     Exists {
@@ -118,6 +124,7 @@ pub(crate) fn create(
         port: new.port,
         founders: founders.clone(),
         members: founders.clone(),
+        limits: new.limits,
     };
     Ok(Change { next: Some(group.next().get()), ..Change::put(group, vec![record]) })
 }
@@ -192,6 +199,27 @@ pub(crate) fn delete(catalog: &Catalog, name: &str) -> Decision {
     Ok(Change::put((), vec![Record { state: KeyspaceState::Deleting, ..record.clone() }]))
 }
 
+/// Changes what bounds a keyspace.
+pub(crate) fn set_limits(catalog: &Catalog, wanted: &LimitsChange) -> Decision {
+    let name = &wanted.name;
+    if RESERVED_NAMES.contains(&name.as_str()) {
+        return Err(Refused::OwnLimits(name.clone()));
+    }
+    let record = catalog.all.get(name).ok_or_else(|| Refused::Unknown(name.clone()))?;
+    if record.state == KeyspaceState::Deleting {
+        let (name, state) = (name.clone(), record.state);
+        return Err(Refused::WrongState { name, state, hint: "what was in it is gone" });
+    }
+    let limits = KeyspaceLimits {
+        quota_bytes: wanted.quota_bytes.unwrap_or(record.limits.quota_bytes),
+        history: wanted.history.unwrap_or(record.limits.history),
+    };
+    if limits == record.limits {
+        return Ok(Change::none(()));
+    }
+    Ok(Change::put((), vec![Record { limits, ..record.clone() }]))
+}
+
 /// A deleted keyspace is on no node any more: its name is free again, its group's number is not.
 pub(crate) fn forget(catalog: &Catalog, name: &str, group: GroupId) -> Decision {
     match catalog.all.get(name) {
@@ -237,10 +265,12 @@ pub(crate) fn serving(catalog: &Catalog, name: &str) -> Result<GroupId, Refused>
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use onefold_admin::History;
+
     use super::*;
 
     fn new(name: &str, port: Option<u16>) -> NewKeyspace {
-        NewKeyspace { name: name.to_owned(), port }
+        NewKeyspace { name: name.to_owned(), port, limits: KeyspaceLimits::default() }
     }
 
     fn nodes() -> BTreeSet<NodeId> {
@@ -315,6 +345,33 @@ mod tests {
         assert!(matches!(twice, Err(Refused::Exists { .. })));
         let nobody = create(&Catalog::default(), &new("b", None), &BTreeSet::new(), 0);
         assert_eq!(nobody, Err(Refused::NoNodes));
+    }
+
+    #[test]
+    fn limits_change_one_by_one_and_can_be_given_up() {
+        let mut catalog = Catalog::default();
+        created(&mut catalog, "a", None);
+        let quota = |quota_bytes| LimitsChange {
+            name: "a".to_owned(),
+            quota_bytes: Some(quota_bytes),
+            history: None,
+        };
+        let change = set_limits(&catalog, &quota(Some(7))).unwrap();
+        catalog.apply(change);
+        let history = Some(Some(History::Revisions(5)));
+        let wanted = LimitsChange { name: "a".to_owned(), quota_bytes: None, history };
+        let change = set_limits(&catalog, &wanted).unwrap();
+        catalog.apply(change);
+        let both = KeyspaceLimits { quota_bytes: Some(7), history: Some(History::Revisions(5)) };
+        assert_eq!(catalog.all["a"].limits, both);
+        assert!(set_limits(&catalog, &wanted).unwrap().is_empty(), "it is so already");
+        let change = set_limits(&catalog, &quota(None)).unwrap();
+        catalog.apply(change);
+        assert_eq!(catalog.all["a"].limits.quota_bytes, None);
+        let unknown = LimitsChange { name: "b".to_owned(), ..LimitsChange::default() };
+        assert_eq!(set_limits(&catalog, &unknown), Err(Refused::Unknown("b".to_owned())));
+        let own = LimitsChange { name: "default".to_owned(), ..LimitsChange::default() };
+        assert_eq!(set_limits(&catalog, &own), Err(Refused::OwnLimits("default".to_owned())));
     }
 
     #[test]

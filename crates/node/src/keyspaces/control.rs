@@ -43,7 +43,7 @@ impl ClusterControl for KeyspaceControl {
 
     async fn move_leader(&self, to: u64) -> Result<(), ControlError> {
         let group = self.group.as_ref().ok_or(ControlError::NotLeader)?;
-        transfer(group, to).await
+        transfer(group, to, &self.cluster.moves).await
     }
 
     async fn set_downgrade(&self, _target: Option<String>) -> Result<(), ControlError> {

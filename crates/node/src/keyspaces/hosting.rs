@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::join_all;
-use onefold_admin::{GetNodeStatus, GroupReport, KeyspaceState, Role};
-use onefold_kv::{Feed, Keyspaces, Kv, KvOptions, KvStore, LocalKv, RemoteKv};
+use onefold_admin::{GetNodeStatus, GroupReport, History, KeyspaceLimits, KeyspaceState, Role};
+use onefold_etcd::{Keyspace, Room};
+use onefold_kv::{AutoCompaction, Feed, Keyspaces, Kv, KvOptions, KvStore, LocalKv, RemoteKv};
 use onefold_log::Recovered;
 use onefold_replica::state::{StoredGroups, stored_groups};
 use onefold_replica::{Formation, Group, GroupError, GroupSpec, Host, HostError};
@@ -17,7 +18,8 @@ use onefold_types::{ClusterId, GroupId, NodeId};
 use tokio_util::sync::CancellationToken;
 
 use super::control::KeyspaceControl;
-use super::ports::{Ports, Service, ShownPorts, Source, Wanted};
+use super::ports::{Ports, ShownPorts, Wanted};
+use super::served::ServedKeyspaces;
 use super::view::{KeyspaceView, Reports};
 use super::{Catalog, FollowedCatalog, Record};
 use crate::members::Members;
@@ -90,6 +92,10 @@ pub(crate) struct Hosting {
     pub(crate) options: KvOptions,
     /// How their etcd APIs are served.
     pub(crate) gateway: onefold_etcd::Options,
+    /// What all of them share for that.
+    pub(crate) room: Room,
+    /// Where clients that choose one by name find it.
+    pub(crate) served: ServedKeyspaces,
     /// The host that etcd clients connect to.
     pub(crate) client_host: String,
     /// What this node adds to a keyspace's port.
@@ -102,8 +108,25 @@ struct Held {
     replicas: BTreeMap<GroupId, LocalKv>,
     /// Keyspaces that are answered for through other nodes.
     there: BTreeMap<GroupId, BTreeSet<NodeId>>,
+    /// The keyspaces that etcd clients are served here.
+    served: BTreeMap<GroupId, Serving>,
     ports: Ports,
     reports: Reports,
+}
+
+/// A keyspace that is served.
+struct Serving {
+    source: Source,
+    keyspace: Arc<Keyspace>,
+}
+
+/// What a keyspace is served from: when that changes, it is served anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Source {
+    /// This node's replica.
+    Here,
+    /// The nodes at these addresses.
+    There(Vec<String>),
 }
 
 impl Hosting {
@@ -112,7 +135,8 @@ impl Hosting {
         let mut held = Held {
             replicas: std::mem::take(&mut self.replicas),
             there: BTreeMap::new(),
-            ports: Ports::new(self.gateway.clone(), self.shown.clone()),
+            served: BTreeMap::new(),
+            ports: Ports::new(self.shown.clone()),
             reports: Reports::default(),
         };
         let mut news = self.catalog.subscribe();
@@ -126,9 +150,12 @@ impl Hosting {
             }
             let catalog = self.catalog.get();
             self.hold(&catalog, &mut held).await;
+            self.configure(&catalog, &held);
             self.route(&catalog, &mut held);
+            self.serve(&catalog, &mut held);
             self.open_ports(&catalog, &mut held).await;
         }
+        held.served.values().for_each(|serving| serving.keyspace.close());
         held.ports.close().await;
     }
 
@@ -174,7 +201,8 @@ impl Hosting {
     }
 
     fn begin(&self, group: Group, feed: Feed, held: &mut Held) {
-        let kv = LocalKv::start(group, feed, self.peers.clone(), self.options);
+        let interval = self.options.lease_checkpoint_interval;
+        let kv = LocalKv::start_unconfigured(group, feed, self.peers.clone(), interval);
         held.there.remove(&kv.group());
         self.keyspaces.here(kv.clone());
         held.replicas.insert(kv.group(), kv);
@@ -190,6 +218,15 @@ impl Hosting {
             // The host stops, and the next start finds the group again or its tombstone.
             Err(GroupError::Stopped { reason }) => tracing::debug!(%group, reason, "not destroyed"),
             Err(error) => tracing::warn!(%group, "a keyspace is not destroyed: {error}"),
+        }
+    }
+
+    /// Has each replica keep within what was chosen for its keyspace.
+    fn configure(&self, catalog: &Catalog, held: &Held) {
+        for record in catalog.all.values() {
+            if let Some(kv) = held.replicas.get(&record.group) {
+                kv.configure(bounded(self.options, &record.limits));
+            }
         }
     }
 
@@ -213,42 +250,49 @@ impl Hosting {
         held.there = elsewhere;
     }
 
-    async fn open_ports(&self, catalog: &Catalog, held: &mut Held) {
-        let mut wanted = BTreeMap::new();
-        for record in catalog.all.values() {
-            let Some(port) = record.port.filter(|_| record.state == KeyspaceState::Active) else {
-                continue;
-            };
-            let Some(port) = port.checked_add(self.port_offset) else { continue };
+    /// Serves etcd clients the keyspaces that there are, each from where it is now.
+    fn serve(&self, catalog: &Catalog, held: &mut Held) {
+        let mut before = std::mem::take(&mut held.served);
+        for record in catalog.all.values().filter(|it| it.state == KeyspaceState::Active) {
             let source = match held.replicas.contains_key(&record.group) {
                 true => Source::Here,
-                false => Source::There(record.members.clone()),
+                false => Source::There(self.addresses(&record.members)),
             };
-            let address = format!("{}:{port}", self.client_host);
-            wanted.insert(record.group, Wanted { address, source });
+            let serving = match before.remove(&record.group) {
+                Some(serving) if serving.source == source => Some(serving),
+                former => {
+                    former.iter().for_each(|it| it.keyspace.close());
+                    self.begin_to_serve(record, source, held)
+                }
+            };
+            if let Some(serving) = serving {
+                held.served.insert(record.group, serving);
+            }
         }
-        let Held { replicas, reports, ports, .. } = held;
-        ports.set(wanted, |group, source| self.service(group, source, replicas, reports)).await;
+        before.values().for_each(|serving| serving.keyspace.close());
+        let by_name = catalog.all.values().filter_map(|record| {
+            let serving = held.served.get(&record.group)?;
+            Some((record.name.clone(), (record.group, Arc::clone(&serving.keyspace))))
+        });
+        self.served.set(by_name.collect());
     }
 
-    /// The store behind a port, and what its clients are told of the cluster.
-    fn service(
-        &self,
-        id: GroupId,
-        source: &Source,
-        replicas: &BTreeMap<GroupId, LocalKv>,
-        reports: &Reports,
-    ) -> Option<Service> {
-        let (kv, replica): (Arc<dyn Kv>, _) = match source {
+    fn addresses(&self, nodes: &BTreeSet<NodeId>) -> Vec<String> {
+        let directory = self.followed.get();
+        let known = nodes.iter().filter_map(|node| directory.all.get(node));
+        known.map(|record| record.address.clone()).collect()
+    }
+
+    /// The store of a keyspace, and what its clients are told of the cluster.
+    fn begin_to_serve(&self, record: &Record, source: Source, held: &Held) -> Option<Serving> {
+        let id = record.group;
+        let (kv, replica): (Arc<dyn Kv>, _) = match &source {
             Source::Here => {
-                let kv = replicas.get(&id)?.clone();
+                let kv = held.replicas.get(&id)?.clone();
                 (Arc::new(kv.clone()), Some((self.host.group(id)?, kv)))
             }
-            Source::There(nodes) => {
-                let directory = self.followed.get();
-                let addresses = nodes.iter().filter_map(|node| directory.all.get(node));
-                let addresses = addresses.map(|record| record.address.clone()).collect();
-                (Arc::new(RemoteKv::new(self.peers.clone(), id, addresses)), None)
+            Source::There(addresses) => {
+                (Arc::new(RemoteKv::new(self.peers.clone(), id, addresses.clone())), None)
             }
         };
         let control = KeyspaceControl {
@@ -260,12 +304,31 @@ impl Hosting {
             node: self.node,
             id,
             replica,
-            reports: reports.clone(),
+            reports: held.reports.clone(),
             members: self.members.clone(),
             catalog: self.catalog.clone(),
             table: self.table.clone(),
         };
-        Some(Service { kv, view: Arc::new(view), control: Arc::new(control) })
+        let keyspace = Keyspace::new(
+            record.name.clone(),
+            kv,
+            Arc::new(view),
+            Arc::new(control),
+            (self.gateway.clone(), self.room.clone()),
+            CancellationToken::new(),
+        );
+        Some(Serving { source, keyspace: Arc::new(keyspace) })
+    }
+
+    async fn open_ports(&self, catalog: &Catalog, held: &mut Held) {
+        let wanted = catalog.all.values().filter_map(|record| {
+            let serving = held.served.get(&record.group)?;
+            let port = record.port?.checked_add(self.port_offset)?;
+            let address = format!("{}:{port}", self.client_host);
+            Some((record.group, Wanted { address, keyspace: Arc::clone(&serving.keyspace) }))
+        });
+        let wanted = wanted.collect();
+        held.ports.set(wanted).await;
     }
 
     /// Asks the nodes that hold what this one lacks how those groups are.
@@ -294,5 +357,37 @@ impl Hosting {
             }
         }
         *held.reports.write().unwrap_or_else(PoisonError::into_inner) = latest;
+    }
+}
+
+/// What a keyspace is kept within: what was chosen for it, and else what the node was started with.
+fn bounded(options: KvOptions, limits: &KeyspaceLimits) -> KvOptions {
+    let auto_compaction = limits.history.map(|history| match history {
+        History::All => AutoCompaction::Off,
+        History::Seconds(seconds) => {
+            AutoCompaction::Periodic { retention: Duration::from_secs(seconds) }
+        }
+        History::Revisions(retention) => AutoCompaction::Revision { retention },
+    });
+    KvOptions {
+        quota_bytes: limits.quota_bytes.unwrap_or(options.quota_bytes),
+        auto_compaction: auto_compaction.unwrap_or(options.auto_compaction),
+        ..options
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_chosen_for_a_keyspace_counts_and_the_nodes_own_flags_for_the_rest() {
+        let own = KvOptions::default();
+        assert_eq!(bounded(own, &KeyspaceLimits::default()), own);
+        let limits = KeyspaceLimits { quota_bytes: Some(0), history: Some(History::Revisions(9)) };
+        let chosen = bounded(own, &limits);
+        assert_eq!(chosen.quota_bytes, 0);
+        assert_eq!(chosen.auto_compaction, AutoCompaction::Revision { retention: 9 });
+        assert_eq!(chosen.lease_checkpoint_interval, own.lease_checkpoint_interval);
     }
 }

@@ -17,16 +17,18 @@ mod control;
 pub(crate) mod hosting;
 pub(crate) mod plan;
 mod ports;
+mod served;
 mod service;
 mod view;
 
 use std::collections::BTreeSet;
 
-use onefold_admin::KeyspaceState;
+use onefold_admin::{KeyspaceLimits, KeyspaceState};
 use onefold_types::{GroupId, NodeId};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use ports::ShownPorts;
+pub(crate) use served::ServedKeyspaces;
 pub(crate) use service::Service;
 
 use crate::records::{self, Records, RecordsError, RecordsStore};
@@ -72,6 +74,9 @@ pub(crate) struct Record {
     pub(crate) founders: BTreeSet<NodeId>,
     /// The nodes that shall hold a replica.
     pub(crate) members: BTreeSet<NodeId>,
+    /// What bounds it.
+    #[serde(default)]
+    pub(crate) limits: KeyspaceLimits,
 }
 
 impl records::Record for Record {

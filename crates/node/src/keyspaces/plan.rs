@@ -146,7 +146,7 @@ fn emptiest(
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use onefold_admin::{GroupMembers, NewKeyspace};
+    use onefold_admin::{GroupMembers, KeyspaceLimits, NewKeyspace};
 
     use super::*;
     use crate::keyspaces::change;
@@ -182,7 +182,8 @@ mod tests {
 
     fn create(catalog: &mut Catalog, world: &World, name: &str) -> GroupId {
         let founders = founders(catalog, &world.directory, &world.up);
-        let new = NewKeyspace { name: name.to_owned(), port: None };
+        let new =
+            NewKeyspace { name: name.to_owned(), port: None, limits: KeyspaceLimits::default() };
         let change = change::create(catalog, &new, &founders, 0);
         catalog.apply(change.unwrap())
     }

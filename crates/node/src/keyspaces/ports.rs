@@ -1,40 +1,26 @@
 //! The client ports of keyspaces on one node.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use onefold_admin::ClientPort;
-use onefold_etcd::{ClusterControl, ClusterView};
-use onefold_kv::Kv;
-use onefold_types::{GroupId, NodeId};
+use onefold_etcd::{Keyspace, NoOther};
+use onefold_types::GroupId;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// What a keyspace's port is served from: when that changes, the port is opened anew.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Source {
-    /// This node's replica.
-    Here,
-    /// These nodes.
-    There(BTreeSet<NodeId>),
-}
-
-/// A port that shall be open.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A port that shall be open, and the keyspace that is served there.
 pub(super) struct Wanted {
     pub(super) address: String,
-    pub(super) source: Source,
+    pub(super) keyspace: Arc<Keyspace>,
 }
 
-/// What a port serves.
-pub(super) struct Service {
-    /// The keyspace's store.
-    pub(super) kv: Arc<dyn Kv>,
-    /// What its clients are told of the cluster.
-    pub(super) view: Arc<dyn ClusterView>,
-    /// What its clients may have done.
-    pub(super) control: Arc<dyn ClusterControl>,
+impl Wanted {
+    /// Whether an open port is what is wanted: a keyspace that is served anew needs it anew.
+    fn is(&self, other: &Self) -> bool {
+        self.address == other.address && Arc::ptr_eq(&self.keyspace, &other.keyspace)
+    }
 }
 
 enum Port {
@@ -49,7 +35,6 @@ enum Port {
 /// The ports of a node.
 pub(super) struct Ports {
     ports: BTreeMap<GroupId, Port>,
-    options: onefold_etcd::Options,
     shown: ShownPorts,
 }
 
@@ -57,27 +42,22 @@ pub(super) struct Ports {
 pub(crate) type ShownPorts = Arc<RwLock<Vec<ClientPort>>>;
 
 impl Ports {
-    pub(super) fn new(options: onefold_etcd::Options, shown: ShownPorts) -> Self {
-        Self { ports: BTreeMap::new(), options, shown }
+    pub(super) fn new(shown: ShownPorts) -> Self {
+        Self { ports: BTreeMap::new(), shown }
     }
 
-    /// Opens and closes ports, until they are those that are wanted. `make` gives what is served.
-    pub(super) async fn set(
-        &mut self,
-        wanted: BTreeMap<GroupId, Wanted>,
-        make: impl Fn(GroupId, &Source) -> Option<Service>,
-    ) {
+    /// Opens and closes ports, until they are those that are wanted.
+    pub(super) async fn set(&mut self, wanted: BTreeMap<GroupId, Wanted>) {
         self.close_unless(&wanted);
         for (group, wanted) in wanted {
             if matches!(self.ports.get(&group), Some(Port::Open { .. } | Port::Closing { .. })) {
                 continue;
             }
-            let Some(Service { kv, view, control }) = make(group, &wanted.source) else { continue };
             let port = match TcpListener::bind(&wanted.address).await {
                 Ok(listener) => {
-                    let options = self.options.clone();
+                    let keyspace = Arc::clone(&wanted.keyspace);
                     open(group, wanted, |stop| {
-                        onefold_etcd::serve_with(listener, kv, view, control, options, stop)
+                        onefold_etcd::serve_keyspace(listener, keyspace, Arc::new(NoOther), stop)
                     })
                 }
                 Err(error) => {
@@ -97,7 +77,8 @@ impl Ports {
         for (group, port) in ports {
             let kept = match port {
                 Port::Open { wanted: now, stop, serving } => {
-                    if wanted.get(&group) == Some(&now) && !serving.is_finished() {
+                    let is_wanted = wanted.get(&group).is_some_and(|it| it.is(&now));
+                    if is_wanted && !serving.is_finished() {
                         Some(Port::Open { wanted: now, stop, serving })
                     } else {
                         stop.cancel();

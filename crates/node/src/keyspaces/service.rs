@@ -1,12 +1,14 @@
 //! Answers about keyspaces: to operators and to clients that name one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::join_all;
 use onefold_admin::{
-    CreateKeyspace, DeleteKeyspace, FindKeyspace, KeyspaceEndpoint, KeyspaceInfo, KeyspaceState,
-    ListKeyspaces, NewKeyspace, NodeStatus,
+    CreateKeyspace, DeleteKeyspace, FindKeyspace, KeyspaceEndpoint, KeyspaceInfo, KeyspaceLimits,
+    KeyspaceState, KeyspaceUsage, LimitsChange, ListKeyspaces, NewKeyspace, NodeStatus,
+    SetKeyspace,
 };
 use onefold_transport::{RemoteCode, RemoteError, Router};
 use onefold_types::{GroupId, NodeId};
@@ -48,6 +50,11 @@ impl Service {
             async move { answer(this.list().await) }
         });
         let this = self.clone();
+        router.call::<SetKeyspace, _, _>(move |_, wanted, _| {
+            let this = this.clone();
+            async move { answer(this.set(&wanted).await) }
+        });
+        let this = self.clone();
         router.call::<FindKeyspace, _, _>(move |_, name, _| {
             let this = this.clone();
             async move { answer(this.find(&name).await) }
@@ -87,6 +94,10 @@ impl Service {
         self.store.change(|catalog| change::delete(catalog, name)).await
     }
 
+    async fn set(&self, wanted: &LimitsChange) -> Result<(), CatalogError> {
+        self.store.change(|catalog| change::set_limits(catalog, wanted)).await
+    }
+
     async fn list(&self) -> Result<Vec<KeyspaceInfo>, CatalogError> {
         let catalog = self.store.read().await?;
         self.catalog.offer(&catalog);
@@ -94,7 +105,19 @@ impl Service {
         let mut infos = vec![self.default_info(&world)];
         let named = catalog.all.values();
         infos.extend(named.map(|record| self.info_from(record, &world, &statuses)));
+        let leaders: BTreeSet<NodeId> = infos.iter().filter_map(|info| info.leader).collect();
+        let usage = join_all(leaders.into_iter().map(|node| self.usage(node))).await;
+        let usage: BTreeMap<_, _> = usage.into_iter().flatten().collect();
+        for info in &mut infos {
+            info.usage = info.leader.and_then(|leader| usage.get(&(leader, info.group)).copied());
+        }
         Ok(infos)
+    }
+
+    /// What the keyspaces on a node take; nothing if it does not answer.
+    async fn usage(&self, node: NodeId) -> Vec<((NodeId, GroupId), KeyspaceUsage)> {
+        let usage = self.controller.usage(node).await;
+        usage.into_iter().map(|usage| ((node, usage.group), usage)).collect()
     }
 
     async fn find(&self, name: &str) -> Result<GroupId, CatalogError> {
@@ -141,6 +164,13 @@ impl Service {
             members: record.members.clone(),
             leader: leader(world, record.group),
             endpoints,
+            unready: statuses
+                .iter()
+                .filter(|(_, status)| !status.serving.contains(&record.group))
+                .map(|(node, _)| *node)
+                .collect(),
+            limits: record.limits,
+            usage: None,
         }
     }
 
@@ -162,6 +192,9 @@ impl Service {
             members: view.map(|view| view.members.voters.clone()).unwrap_or_default(),
             leader: leader(world, GroupId::KV),
             endpoints,
+            unready: BTreeSet::new(),
+            limits: KeyspaceLimits::default(),
+            usage: None,
         }
     }
 }
@@ -180,6 +213,7 @@ fn answer<T>(outcome: Result<T, CatalogError>) -> Result<(T, Bytes), RemoteError
                 Refused::Name(_)
                 | Refused::Reserved(_)
                 | Refused::Own(_)
+                | Refused::OwnLimits(_)
                 | Refused::PortRange { .. } => RemoteCode::Invalid,
                 Refused::PortTaken { .. } | Refused::WrongState { .. } => RemoteCode::Conflict,
                 Refused::NoNodes => RemoteCode::Unavailable,

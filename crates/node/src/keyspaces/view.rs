@@ -52,7 +52,11 @@ impl ClusterView for KeyspaceView {
         let mut members = self.members.having(NodeState::is_member);
         for member in &mut members {
             let node = NodeId(member.id);
-            let address = record.port.and_then(|port| self.members.keyspace_address(node, port));
+            // Without a port of its own it is chosen by user, where the default one is served.
+            let address = match record.port {
+                Some(port) => self.members.keyspace_address(node, port),
+                None => self.members.etcd_address(node),
+            };
             member.client_urls = address.map(|it| format!("http://{it}")).into_iter().collect();
             member.is_learner = !record.members.contains(&node);
         }

@@ -25,7 +25,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use onefold_log::{Log, Write};
 use onefold_raft::{Input, PersistSequence, Raft, StepError};
-use onefold_types::{GroupId, LogIndex, NodeId};
+use onefold_types::{GroupId, LogIndex, NodeId, share};
 use tokio::sync::Semaphore;
 
 use self::complaints::{Complaint, Complaints};
@@ -39,7 +39,7 @@ use crate::inbox::{Event, Proposal, Read, Round};
 use crate::liveness::{Beat, Liveness};
 use crate::state::Checkpoint;
 use crate::wire::{Frame, beat, messages};
-use crate::{HostError, ProposeError, ReadError, clock, share};
+use crate::{HostError, ProposeError, ReadError, clock};
 
 /// A group before the thread starts.
 pub(crate) struct Seat {
