@@ -3,7 +3,7 @@
 # the named programs (all by default) one after the other, and keeps what they print in
 # bench/results/.
 #
-#   bench/kv/run.sh [puts|ranges|mixed|offered|watch|lease|memory|all]...
+#   bench/kv/run.sh [puts|ranges|mixed|offered|keyspaces|watch|lease|memory|all]...
 #
 # BENCH_ETCD_VERSION   the etcd to build from Go's module proxy (default: v3.7.3), "none" for none
 #
@@ -55,7 +55,7 @@ measure() {
     "${servers[@]}" $extra
 }
 
-programs=(puts ranges mixed offered watch lease memory)
+programs=(puts ranges mixed offered keyspaces watch lease memory)
 [ $# -gt 0 ] || set -- all
 for name; do
   case " ${programs[*]} all " in

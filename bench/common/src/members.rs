@@ -77,6 +77,16 @@ impl Members {
         Ok(members)
     }
 
+    /// The program that they run.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// Where the members reach each other.
+    pub fn peers(&self) -> &[String] {
+        &self.peers
+    }
+
     /// Where clients reach the members.
     pub fn clients(&self) -> &[String] {
         &self.clients
@@ -113,6 +123,8 @@ impl Members {
             .args(["--etcd-listen", &self.clients[at]])
             .args(["--s3-listen", &self.others[2 * at]])
             .args(["--http-listen", &self.others[2 * at + 1]])
+            // All are on one host, and each needs a port of its own for each keyspace.
+            .args(["--keyspace-port-offset", &at.to_string()])
             .arg("--no-initial-s3-key");
         command
     }

@@ -5,6 +5,7 @@ mod etcd;
 mod fleet;
 mod grpc;
 mod hpack;
+mod keyspaces;
 mod lease;
 mod limits;
 mod load;
@@ -32,6 +33,8 @@ enum Program {
     Offered(points::OfferedArguments),
     /// Events to many watchers of one key.
     Watch(watch::Arguments),
+    /// Puts into many keyspaces at once, and how much a flooded one disturbs another.
+    Keyspaces(keyspaces::Arguments),
     /// Keep-alives of many leases.
     Lease(lease::Arguments),
     /// Memory and disk of many keys, and how soon servers answer after a restart.
@@ -46,6 +49,7 @@ fn main() -> Result<()> {
             Program::Mixed(arguments) => points::mixed(arguments).await,
             Program::Offered(arguments) => points::offered(arguments).await,
             Program::Watch(arguments) => watch::run(arguments).await,
+            Program::Keyspaces(arguments) => keyspaces::run(arguments).await,
             Program::Lease(arguments) => lease::run(arguments).await,
             Program::Memory(arguments) => memory::run(arguments).await,
         }

@@ -12,7 +12,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use axum::http::header::{self, HeaderValue};
+use axum::http::header::{self, HeaderName, HeaderValue};
 use axum::http::{HeaderMap, Request, Response};
 use futures::future::{Either, Ready, ready};
 use onefold_kv::{AuthError, AuthToken, KvError};
@@ -23,13 +23,25 @@ use tonic::service::Routes;
 use tower::Layer;
 
 use crate::errors;
-use crate::gateway::{Gateway, TOKEN, TOKEN_SCHEME, present};
-use crate::http::{METADATA_PREFIX, refusal};
+use crate::gateway::{Gateway, TOKEN_SCHEME, present};
+use crate::http::refusal;
 use crate::keyspace::{Directory, Keyspace};
 use crate::metrics::{CountCalls, Counting};
 
-/// Metadata with the name of the keyspace that a call is for.
-const KEYSPACE: &str = "onefold-keyspace";
+/// Metadata with the name of the keyspace that a call is for, and the same as the JSON gateway takes
+/// metadata.
+static KEYSPACE: [HeaderName; 2] = [
+    HeaderName::from_static("onefold-keyspace"),
+    HeaderName::from_static("grpc-metadata-onefold-keyspace"),
+];
+
+/// Metadata in which clients show their token, and the same as the JSON gateway takes metadata.
+static TOKENS: [HeaderName; 4] = [
+    HeaderName::from_static("token"),
+    header::AUTHORIZATION,
+    HeaderName::from_static("grpc-metadata-token"),
+    HeaderName::from_static("grpc-metadata-authorization"),
+];
 
 /// The method whose answer depends on the choice, and its path in the JSON gateway.
 const AUTHENTICATE: [&str; 2] = ["/etcdserverpb.Auth/Authenticate", "/v3/auth/authenticate"];
@@ -65,16 +77,16 @@ impl Choice {
     /// Where the headers send a call. Takes out of them what the keyspace need not see.
     fn place(&self, headers: &mut HeaderMap) -> Result<Place, Status> {
         let of_token = take_from_tokens(headers)?;
-        let named = [KEYSPACE, &format!("{METADATA_PREFIX}{KEYSPACE}")]
+        let named = KEYSPACE
             .iter()
-            .find_map(|name| headers.get(*name))
+            .find_map(|name| headers.get(name))
             .map(|value| value.to_str().unwrap_or_default().to_owned());
         let name = match (of_token, named) {
             (None, None) => return Ok(Place::Own),
             (Some(name), Some(other)) if name != other => {
                 return Err(Status::invalid_argument(format!(
-                    "the token is of the keyspace {name:?}, and {KEYSPACE} says {other:?}; leave \
-                     one of them out"
+                    "the token is of the keyspace {name:?}, and onefold-keyspace says {other:?}; \
+                     leave one of them out"
                 )));
             }
             // A token of a keyspace that is no more is nobody's.
@@ -144,15 +156,14 @@ impl Choice {
 /// says nothing more is taken away.
 fn take_from_tokens(headers: &mut HeaderMap) -> Result<Option<String>, Status> {
     let mut chosen: Option<String> = None;
-    let metadata = TOKEN.map(|name| format!("{METADATA_PREFIX}{name}"));
-    for name in TOKEN.into_iter().chain(metadata.iter().map(String::as_str)) {
+    for name in &TOKENS {
         let Some(text) = headers.get(name).and_then(|value| value.to_str().ok()) else { continue };
         let token = text.strip_prefix(TOKEN_SCHEME).unwrap_or(text);
         let Some((keyspace, rest)) = token.split_once(SLASH) else { continue };
         let keyspace = keyspace.to_owned();
         let rest = (!rest.is_empty()).then(|| HeaderValue::try_from(rest));
         match rest.transpose().map_err(|_| errors::status(AuthError::InvalidToken.into()))? {
-            Some(rest) => drop(headers.insert(header_name(name), rest)),
+            Some(rest) => drop(headers.insert(name, rest)),
             None => drop(headers.remove(name)),
         }
         if chosen.replace(keyspace.clone()).is_some_and(|other| other != keyspace) {
@@ -160,10 +171,6 @@ fn take_from_tokens(headers: &mut HeaderMap) -> Result<Option<String>, Status> {
         }
     }
     Ok(chosen)
-}
-
-fn header_name(name: &str) -> header::HeaderName {
-    header::HeaderName::try_from(name).expect("names of this program's own are good")
 }
 
 /// Puts [`Choose`] in front of what serves a port's own keyspace.
@@ -226,7 +233,7 @@ mod tests {
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         pairs
             .iter()
-            .map(|(name, value)| (header_name(name), HeaderValue::from_static(value)))
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
             .collect()
     }
 

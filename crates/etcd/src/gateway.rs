@@ -18,7 +18,7 @@ use crate::room::Room;
 use crate::{ClusterControl, ClusterView, Options, errors};
 
 /// Metadata in which clients show their token, in the order of their weight.
-pub(crate) const TOKEN: [&str; 2] = ["token", "authorization"];
+const TOKEN: [&str; 2] = ["token", "authorization"];
 
 /// What stands before a token in an `authorization`, if anything does.
 pub(crate) const TOKEN_SCHEME: &str = "Bearer ";

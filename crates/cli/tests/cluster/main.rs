@@ -13,6 +13,7 @@ mod etcdctl_same;
 mod faults;
 mod hostile;
 mod jobs;
+mod keyspace_users;
 mod keyspaces;
 mod local_cluster;
 mod membership;

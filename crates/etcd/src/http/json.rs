@@ -48,7 +48,7 @@ const BODY_TIME_MAX: Duration = Duration::from_secs(30);
 const JSON_BYTES_PER_BYTE: usize = 2;
 
 /// Headers with this prefix go on as metadata without it, as grpc-gateway does.
-pub(crate) const METADATA_PREFIX: &str = "grpc-metadata-";
+const METADATA_PREFIX: &str = "grpc-metadata-";
 
 /// The metadata in which etcd's clients send the token that they got from `Authenticate`.
 const TOKEN: HeaderName = HeaderName::from_static("token");

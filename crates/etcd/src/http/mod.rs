@@ -30,8 +30,6 @@ use crate::gateway::Gateway;
 use crate::metrics::{CountCalls, page};
 use crate::version;
 
-pub(crate) use json::METADATA_PREFIX;
-
 /// Adds the HTTP paths to the gRPC services.
 pub(crate) fn with_paths(grpc: Routes, gateway: &Gateway) -> Routes {
     let counted = CountCalls::new(grpc.clone().prepare(), Arc::clone(&gateway.metrics));

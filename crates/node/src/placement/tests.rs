@@ -98,6 +98,24 @@ fn take(world: &mut World, step: &Step) {
 }
 
 #[test]
+fn a_leadership_that_a_person_moved_is_left_and_others_make_up_for_it() {
+    let groups = |leader| (16..22).map(move |group| view(group, leader, voters(&[1, 2, 3])));
+    let mut world = with_groups(world(&[A, A, A]), groups(1).collect());
+    world.held = (16..19).map(GroupId).collect();
+    settle(&mut world, 30);
+    let led_by_1 = world.groups.iter().filter(|view| view.leader == NodeId(1));
+    let led_by_1: BTreeSet<GroupId> = led_by_1.map(|view| view.group).collect();
+    assert_eq!(led_by_1, world.held, "the others moved away");
+    world.held.clear();
+    settle(&mut world, 30);
+    assert_eq!(loads(&world).into_values().collect::<Vec<_>>(), [2, 2, 2]);
+    world.held = world.groups.iter().map(|view| view.group).collect();
+    world.directory.all.get_mut(&NodeId(1)).unwrap().state = D;
+    settle(&mut world, 30);
+    assert!(!loads(&world).contains_key(&NodeId(1)), "a drained node leads nothing");
+}
+
+#[test]
 fn three_become_five_and_three_again() {
     let groups = (1..=3).map(|group| view(group, 1, voters(&[1, 2, 3]))).collect();
     let mut world = with_groups(world(&[A, A, A, J, J]), groups);
