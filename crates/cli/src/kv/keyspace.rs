@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use clap::Subcommand;
-use onefold_admin::{KeyspaceInfo, KeyspaceState, KeyspaceUsage, LimitsChange, NewKeyspace};
+use onefold_admin::{KeyspaceInfo, KeyspaceState, KeyspaceUsage, NewKeyspace};
 use onefold_client::Client;
 
 use super::limits::LimitArgs;
@@ -65,8 +65,7 @@ pub async fn run(command: KeyspaceCommand, client: &Client, format: Format) -> a
             create(client, NewKeyspace { name, port, limits: limits.limits() }, format).await
         }
         KeyspaceCommand::Set { name, limits } => {
-            let (quota_bytes, history) = limits.changes()?;
-            client.set_keyspace(LimitsChange { name: name.clone(), quota_bytes, history }).await?;
+            client.set_keyspace(limits.change(name.clone())?).await?;
             let found = find(client, &name).await?;
             show(&found.with_context(|| format!("the keyspace {name} is gone"))?, format)
         }

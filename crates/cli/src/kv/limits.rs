@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use clap::Args;
-use onefold_admin::{History, KeyspaceLimits};
+use onefold_admin::{History, KeyspaceLimits, LimitsChange};
 
 use crate::store_options::time;
 
@@ -35,14 +35,18 @@ impl LimitArgs {
         }
     }
 
-    /// What is to be changed: the quota and the history.
+    /// What is to be changed about a keyspace.
     ///
     /// # Errors
     /// When nothing is.
-    pub fn changes(&self) -> anyhow::Result<(Option<Option<u64>>, Option<Option<History>>)> {
-        let changes = (self.quota.map(|chosen| chosen.0), self.history.map(|chosen| chosen.0));
-        ensure!(changes != (None, None), "nothing is to be changed; say --quota or --history");
-        Ok(changes)
+    pub fn change(&self, name: String) -> anyhow::Result<LimitsChange> {
+        let is_something = self.quota.is_some() || self.history.is_some();
+        ensure!(is_something, "nothing is to be changed; say --quota or --history");
+        Ok(LimitsChange {
+            name,
+            quota_bytes: self.quota.map(|chosen| chosen.0),
+            history: self.history.map(|chosen| chosen.0),
+        })
     }
 }
 

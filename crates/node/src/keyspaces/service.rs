@@ -134,7 +134,12 @@ impl Service {
 
     async fn info(&self, record: &Record) -> KeyspaceInfo {
         let (world, statuses) = self.controller.look_closely().await;
-        self.info_from(record, &world, &statuses)
+        let mut info = self.info_from(record, &world, &statuses);
+        if let Some(leader) = info.leader {
+            let usage = self.controller.usage(leader).await;
+            info.usage = usage.into_iter().find(|usage| usage.group == info.group);
+        }
+        info
     }
 
     fn info_from(
