@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use onefold_replica::{Consistency, ReadError, SessionTag};
+use onefold_replica::{Consistency, Leadership, ReadError, SessionTag};
 use onefold_table::{SpaceView, View};
 use onefold_transport::{Class, Method};
-use onefold_types::{Revision, Term};
+use onefold_types::{NodeId, Term};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -37,6 +37,10 @@ use crate::{
 
 /// Rest between two attempts to find the leader.
 const LEADER_RETRY: Duration = Duration::from_millis(20);
+
+/// How long local reads and new watches wait for what clients of this node were told already. Beyond
+/// it the node is cut off, and what it has is better than nothing.
+const CATCH_UP_MAX: Duration = Duration::from_secs(1);
 
 /// Bytes of events after which a watcher's batch begins no further revision. Each watcher that nobody
 /// reads from holds a batch, and there may be thousands.
@@ -95,6 +99,7 @@ impl Kv for LocalKv {
     }
 
     async fn status(&self) -> Result<StatusResponse, KvError> {
+        self.catch_up().await;
         self.status_here()
     }
 
@@ -169,6 +174,7 @@ impl Kv for LocalKv {
     }
 
     async fn watch_poll(&self, request: WatchPoll) -> Result<WatchBatch, KvError> {
+        self.catch_up().await;
         let mut watcher = self.watcher(request.watch, request.bytes_max)?;
         let wait = request.wait.min(WATCH_WAIT_MAX);
         match timeout(wait, watcher.next()).await {
@@ -178,6 +184,7 @@ impl Kv for LocalKv {
     }
 
     async fn watch(&self, request: WatchRequest) -> Result<Box<dyn Watcher>, KvError> {
+        self.catch_up().await;
         Ok(Box::new(self.watcher(request, STREAM_BATCH_BYTES)?))
     }
 
@@ -297,7 +304,16 @@ impl LocalKv {
             Answer::Compact(mut response) => {
                 response.header.raft_term = self.term();
                 if request.physical {
-                    self.swept(request.revision).await?;
+                    let group = &self.inner.group;
+                    let done = || Ok(State::read(&group.view())?.swept >= request.revision);
+                    if !self.reaches(REQUEST_TIMEOUT, done).await? {
+                        let reason = "the history is unreadable but not removed yet".to_owned();
+                        return Err(KvError::TimedOut { reason });
+                    }
+                } else {
+                    // So that a watch of the same client does not find what is gone.
+                    let done = || Ok(self.inner.shared.compacted() >= request.revision);
+                    self.reaches(CATCH_UP_MAX, done).await?;
                 }
                 Ok(response)
             }
@@ -432,14 +448,29 @@ impl LocalKv {
                 let request = At { group: self.group(), caller, request: id };
                 let left = until.saturating_duration_since(Instant::now());
                 let peers = &self.inner.peers;
-                match peers.call::<M>(leader, Class::Call, &request, Bytes::new(), left).await {
-                    Ok((answer, _)) => return Ok(answer),
-                    Err(error) => last = error_of_call(error),
+                let asked = peers.call::<M>(leader, Class::Call, &request, Bytes::new(), left);
+                tokio::select! {
+                    answer = asked => match answer {
+                        Ok((answer, _)) => return Ok(answer),
+                        Err(error) => last = error_of_call(error),
+                    },
+                    // One that stands still would hold what is asked for until it is too late.
+                    () = self.succeeded(leader) => continue,
                 }
             }
             sleep(LEADER_RETRY).await;
         }
         Err(last)
+    }
+
+    /// Returns when another node than this one leads.
+    async fn succeeded(&self, leader: NodeId) {
+        let mut leadership = self.inner.leadership.clone();
+        let is_other = |now: &Leadership| now.leader.is_some_and(|other| other != leader);
+        if leadership.wait_for(is_other).await.is_err() {
+            // The group is gone; so is whoever would have told us.
+            std::future::pending::<()>().await;
+        }
     }
 
     fn watcher(&self, request: WatchRequest, bytes_max: usize) -> Result<LocalWatcher, KvError> {
@@ -456,7 +487,35 @@ impl LocalKv {
         Ok(LocalWatcher::new(inner.group.clone(), watching, looks, permit))
     }
 
+    /// Waits until this replica has what clients of this node were told: a follower hears of a
+    /// commit after the leader's answer went out. So everybody finds their own writes at the node
+    /// that took them, in local reads and as the beginning of watches, as at an etcd.
+    async fn catch_up(&self) {
+        let shared = &self.inner.shared;
+        // What others are told meanwhile is none of this one's business.
+        let told = shared.told();
+        if shared.applied() >= told {
+            return;
+        }
+        let until = Instant::now() + CATCH_UP_MAX;
+        let mut applied = self.inner.group.applied_updates();
+        loop {
+            applied.borrow_and_update();
+            if shared.applied() >= told {
+                return;
+            }
+            if !matches!(timeout_at(until, applied.changed()).await, Ok(Ok(()))) {
+                // One has waited for all.
+                shared.stop_waiting();
+                return;
+            }
+        }
+    }
+
     pub(super) async fn view(&self, local: bool) -> Result<SpaceView, KvError> {
+        if local {
+            self.catch_up().await;
+        }
         let consistency = if local { Consistency::Local } else { Consistency::Linearizable };
         let view = self.inner.group.read(consistency, REQUEST_TIMEOUT).await;
         view.map_err(from_read)
@@ -502,24 +561,28 @@ impl LocalKv {
         }
         let answer =
             self.inner.group.propose_sized(command, session, answer_size, REQUEST_TIMEOUT).await;
-        decode_outcome(&answer.map_err(from_propose)?)
+        let answer = decode_outcome(&answer.map_err(from_propose)?)?;
+        if let Some(revision) = answer.revision() {
+            self.inner.shared.tell(revision);
+        }
+        Ok(answer)
     }
 
-    /// Waits until compaction up to a revision has removed what it can.
-    async fn swept(&self, revision: Revision) -> Result<(), KvError> {
-        let until = Instant::now() + REQUEST_TIMEOUT;
+    /// Waits until this replica is so far. False when time is up.
+    async fn reaches(
+        &self,
+        time: Duration,
+        is_reached: impl Fn() -> Result<bool, KvError>,
+    ) -> Result<bool, KvError> {
+        let until = Instant::now() + time;
         let mut applied = self.inner.group.applied_updates();
         loop {
             applied.borrow_and_update();
-            if State::read(&self.inner.group.view())?.swept >= revision {
-                return Ok(());
+            if is_reached()? {
+                return Ok(true);
             }
-            match timeout_at(until, applied.changed()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) | Err(_) => {
-                    let reason = "the history is unreadable but not removed yet".to_owned();
-                    return Err(KvError::TimedOut { reason });
-                }
+            if !matches!(timeout_at(until, applied.changed()).await, Ok(Ok(()))) {
+                return Ok(false);
             }
         }
     }

@@ -24,7 +24,7 @@ mod upkeep;
 mod watcher;
 mod watching;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -80,6 +80,12 @@ struct Shared {
     position: Mutex<Position>,
     /// The store has become full.
     full: Notify,
+    /// The newest revision that a client of this node was told, and the one that its replica has
+    /// applied. The first is ahead when a follower hears of a commit after the leader's answer.
+    told: AtomicU64,
+    applied: AtomicU64,
+    /// The oldest revision from which watches can begin.
+    compacted: AtomicU64,
 }
 
 /// The time of one clock that goes on while the process does not run.
@@ -104,6 +110,9 @@ impl Shared {
             sweep_wake: Notify::default(),
             position: Mutex::default(),
             full: Notify::default(),
+            told: AtomicU64::default(),
+            applied: AtomicU64::default(),
+            compacted: AtomicU64::default(),
         }
     }
 
@@ -113,6 +122,37 @@ impl Shared {
 
     fn position(&self) -> Position {
         *self.position.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that a client of this node knows of a revision.
+    fn tell(&self, revision: Revision) {
+        self.told.fetch_max(revision.get(), Ordering::AcqRel);
+    }
+
+    /// The newest revision that clients of this node know of.
+    fn told(&self) -> Revision {
+        Revision(self.told.load(Ordering::Acquire))
+    }
+
+    /// The revision that readers and new watches find.
+    fn applied(&self) -> Revision {
+        Revision(self.applied.load(Ordering::Acquire))
+    }
+
+    /// Forgets what clients know of beyond the replica, which does not hear of it.
+    fn stop_waiting(&self) {
+        self.told.store(self.applied.load(Ordering::Acquire), Ordering::Release);
+    }
+
+    /// Notes what readers and new watches find now.
+    fn set_applied(&self, position: Position) {
+        self.compacted.store(position.compacted.get(), Ordering::Release);
+        self.applied.store(position.revision.get(), Ordering::Release);
+    }
+
+    /// The oldest revision from which watches can begin.
+    fn compacted(&self) -> Revision {
+        Revision(self.compacted.load(Ordering::Acquire))
     }
 
     fn set_position(&self, position: Position) {
@@ -145,12 +185,14 @@ impl Observer for Feed {
         }
         self.shared.set_position(round.position);
         self.shared.hub.publish(round.revisions, round.position.compacted);
+        self.shared.set_applied(round.position);
     }
 
     fn restored(&mut self, position: Position, auth: &AuthState) {
         self.shared.auth.set(auth.clone());
         self.shared.set_position(position);
         self.shared.hub.restore(position.revision, position.compacted);
+        self.shared.set_applied(position);
     }
 }
 

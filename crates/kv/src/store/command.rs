@@ -107,6 +107,29 @@ pub(crate) enum Answer {
     Auth(Header),
 }
 
+impl Answer {
+    /// The revision that the one who asked knows of from now on.
+    pub(crate) fn revision(&self) -> Option<Revision> {
+        let header = match self {
+            Self::Put(response) => &response.header,
+            Self::DeleteRange(response) => &response.header,
+            Self::Txn(response) => &response.header,
+            Self::Compact(response) => &response.header,
+            Self::LeaseRevoke(response) => &response.header,
+            Self::Import(response) => &response.header,
+            Self::LeaseGrant(_)
+            | Self::Auth(_)
+            | Self::Sweep { .. }
+            | Self::LeaseExpire { .. }
+            | Self::Lead
+            | Self::SetQuota
+            | Self::Retain
+            | Self::LeaseCheckpoint => return None,
+        };
+        Some(header.revision)
+    }
+}
+
 /// What the proposer gets.
 pub(crate) type Outcome = Result<Answer, KvError>;
 

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use onefold_kv::{
-    CompactRequest, DeleteRangeRequest, Kv, Operation, PutRequest, TxnRequest, WatchFilters,
-    WatchPoll, WatchRequest, Watcher,
+    CompactRequest, DeleteRangeRequest, Kv, Operation, PutRequest, RangeRequest, TxnRequest,
+    WatchFilters, WatchPoll, WatchRequest, Watcher,
 };
 use onefold_types::Revision;
+use tokio::time::timeout;
 
 use crate::cluster::{Cluster, LONG, events, put, told};
 
@@ -188,4 +189,29 @@ async fn a_followers_watch_goes_on_over_a_change_of_leader() {
     cluster.leader().await;
     put(&kv, "a", "2").await;
     assert_eq!(told(&events(&mut watcher, 2).await), ["2 put a=1", "3 put a=2"]);
+}
+
+/// A follower answers what the leader says, and applies it a moment later.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_find_at_a_node_what_they_did_there() {
+    let cluster = Cluster::start(3).await;
+    let follower = cluster.kv(cluster.follower().await);
+    for round in 0..50 {
+        let value = round.to_string();
+        let revision = put(&follower, "own", &value).await;
+        let read = RangeRequest { serializable: true, ..RangeRequest::key("own") };
+        let found = follower.range(read).await.expect("it is read");
+        assert_eq!(found.kvs[0].value, value, "a local read");
+
+        put(&follower, "own", "before").await;
+        let mut watcher = watch(&follower, WatchRequest::prefix("own")).await;
+        let next = put(&follower, "own", "after").await;
+        assert_eq!(told(&events(&mut watcher, 1).await), [format!("{next} put own=after")]);
+
+        follower.compact(CompactRequest { revision: next, physical: false }).await.expect("done");
+        let past = WatchRequest { from_revision: revision, ..WatchRequest::prefix("own") };
+        let mut watcher = watch(&follower, past).await;
+        let batch = timeout(LONG, watcher.next()).await.expect("it ends").expect("it is told");
+        assert_eq!(batch.compacted, Some(next));
+    }
 }
