@@ -117,7 +117,7 @@ fn s3cmd_puts_gets_syncs_and_tells() {
     compare.arg("-r").args([&here, &there]);
     must(compare);
     run(1, &["del", "--recursive", "--force", "s3://shelf"]);
-    assert_eq!(run(2, &["la"]), "");
+    assert_eq!(run(2, &["la"]).trim(), "");
     run(0, &["rb", "s3://shelf"]);
     cluster.stop();
 }
