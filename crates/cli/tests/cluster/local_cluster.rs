@@ -193,7 +193,9 @@ pub fn free_base_port() -> u16 {
         // Processes that run at the same time start at different places.
         let start = u16::try_from(std::process::id() % 200).expect("small");
         let step = NEXT.fetch_add(1, Ordering::Relaxed);
-        let base = 21_000 + (start * 7 + step) % 280 * 100;
+        // Below the ports that the system gives to outgoing connections: one of those could take the
+        // port of a node that is down.
+        let base = 10_000 + (start * 7 + step) % 227 * 100;
         let is_free = |port: u16| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
         if (0..5).all(|node| (0..4).all(|port| is_free(base + 10 * node + port))) {
             return base;
