@@ -213,13 +213,15 @@ impl Controller {
         change: MembershipChange,
         world: &World,
     ) -> Result<(), String> {
-        if let Some(handle) = self.host.group(group) {
-            let changed = handle.change_membership(change, CHANGE_TIMEOUT).await;
-            return changed.map_err(|error| error.to_string());
-        }
         let Some(view) = world.groups.iter().find(|view| view.group == group) else {
             return Ok(());
         };
+        // Only the leader is sure to know it: this node's replica may be one that waits to be let in.
+        if view.leader == self.node {
+            let Some(handle) = self.host.group(group) else { return Ok(()) };
+            let changed = handle.change_membership(change, CHANGE_TIMEOUT).await;
+            return changed.map_err(|error| error.to_string());
+        }
         let order = (group, change);
         let call = self.peers.call::<ChangeMembers>(
             view.leader,
