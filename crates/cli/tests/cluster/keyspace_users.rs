@@ -18,6 +18,8 @@ impl User<'_> {
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(self.program);
         command.env("ETCDCTL_API", "3").args(["--endpoints", &self.endpoint]);
+        // Its own 2 and 5 s would make this a test of the machine.
+        command.args(["--dial-timeout", PATIENCE, "--command-timeout", PATIENCE]);
         if !self.user.is_empty() {
             command.args(["--user", self.user]);
         }
@@ -58,6 +60,9 @@ impl Drop for Running {
         let _ = self.0.wait();
     }
 }
+
+/// How long `etcdctl` waits for an answer.
+const PATIENCE: &str = "60s";
 
 const WRONG: &str = "authentication failed, invalid user ID or password";
 
