@@ -1,7 +1,9 @@
 //! The cluster. Each node has a runtime of its own: shutting that down is as sudden as a power cut.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -70,8 +72,7 @@ impl Cluster {
             host,
         };
         for id in 1..=nodes {
-            // A port that is free now stays free long enough.
-            let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+            let listener = std::net::TcpListener::bind((own_host(), 0)).expect("a free port");
             let address = listener.local_addr().expect("its address").to_string();
             cluster.addresses.insert(id, address);
         }
@@ -219,6 +220,15 @@ impl Cluster {
         self.nodes.clear();
         self.host.shutdown().await;
     }
+}
+
+/// A loopback address that nobody else uses: what is free there stays free, while a port of 127.0.0.1
+/// may be given to an outgoing connection of anybody before its node listens, or between two lives.
+fn own_host() -> Ipv4Addr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let [high, low] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    let process = u8::try_from(std::process::id() % 250).expect("small");
+    Ipv4Addr::new(127, 1 + process, high, low.max(1))
 }
 
 /// One replica of the system keyspace, which lives on when nodes die.
