@@ -12,6 +12,7 @@ use onefold_bench_common::members::{Kind, Members};
 use onefold_bench_common::status::zookeeper_version;
 
 use crate::fleet::Fleet;
+use crate::load::Load;
 use crate::wire::Wire;
 
 /// How often and how long each server is measured.
@@ -34,6 +35,12 @@ impl Turns {
     /// How long it runs before that.
     pub(crate) fn warm_up(self) -> Duration {
         self.duration() / 5
+    }
+
+    /// What a turn is made of.
+    pub(crate) fn load(self, clients: usize, keys: usize, value_bytes: usize) -> Load {
+        let (warm_up, duration) = (self.warm_up(), self.duration());
+        Load { clients, keys: keys as u32, value_bytes, warm_up, duration }
     }
 }
 

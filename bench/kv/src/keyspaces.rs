@@ -153,7 +153,7 @@ impl Cluster {
             syncs.borrow_mut().push(self.syncs()?);
             self.members.cpu_time()
         };
-        let load = arguments.load(arguments.clients);
+        let load = arguments.turns.load(arguments.clients, arguments.keys, arguments.bytes);
         let outcome = load::closed_loop(&mut fleet, load, Action::Put, read)?;
         let [before, after] = syncs.into_inner()[..] else { bail!("no syncs were counted") };
         let syncs = (after - before) as f64 / outcome.done as f64;
@@ -187,7 +187,12 @@ impl Cluster {
                 let flooding = scope.spawn(|| self.flood(arguments, flooded, &over));
                 let mut fleet = self.connect(keyspace, 1)?;
                 let cpu = || self.members.cpu_time();
-                let one = load::closed_loop(&mut fleet, arguments.load(1), Action::Put, cpu);
+                let one = load::closed_loop(
+                    &mut fleet,
+                    arguments.turns.load(1, arguments.keys, arguments.bytes),
+                    Action::Put,
+                    cpu,
+                );
                 over.store(true, Ordering::Relaxed);
                 let flood = flooding.join().expect("the flood does not panic")?;
                 let one = one?;
@@ -211,23 +216,14 @@ impl Cluster {
         let mut rate = 0.0;
         while !over.load(Ordering::Relaxed) {
             let mut fleet = self.connect(port, arguments.flood)?;
-            let load = Load { warm_up: Duration::ZERO, ..arguments.load(arguments.flood) };
+            let load = Load {
+                warm_up: Duration::ZERO,
+                ..arguments.turns.load(arguments.flood, arguments.keys, arguments.bytes)
+            };
             let cpu = || self.members.cpu_time();
             rate = load::closed_loop(&mut fleet, load, Action::Put, cpu)?.per_second();
         }
         Ok(rate)
-    }
-}
-
-impl Arguments {
-    fn load(&self, clients: usize) -> Load {
-        Load {
-            clients,
-            keys: self.keys as u32,
-            value_bytes: self.bytes,
-            warm_up: self.turns.warm_up(),
-            duration: self.turns.duration(),
-        }
     }
 }
 

@@ -140,7 +140,7 @@ async fn run(arguments: &Arguments, rows: Vec<Row>) -> Result<()> {
     let mut page = Page::default();
     for row in rows {
         let mut table = Table::new(row.title.clone());
-        let load = arguments.load(row.clients);
+        let load = arguments.turns.load(row.clients, arguments.keys, arguments.bytes);
         for _ in 0..arguments.turns.rounds {
             for contender in &contenders {
                 let outcome = match contender.members.kind() {
@@ -163,9 +163,12 @@ async fn warm<W: Wire>(
     arguments: &Arguments,
     actions: &[Action],
 ) -> Result<()> {
-    let load = arguments.load(FILLING_CLIENTS);
+    let load = arguments.turns.load(FILLING_CLIENTS, arguments.keys, arguments.bytes);
     load::fill(&mut contender.connect::<W>(FILLING_CLIENTS).await?, load)?;
-    let load = Load { duration: WARMING, ..arguments.load(WARMING_CLIENTS) };
+    let load = Load {
+        duration: WARMING,
+        ..arguments.turns.load(WARMING_CLIENTS, arguments.keys, arguments.bytes)
+    };
     for &action in actions {
         let mut fleet = contender.connect::<W>(WARMING_CLIENTS).await?;
         load::closed_loop(&mut fleet, load, action, || contender.members.cpu_time())?;
@@ -183,18 +186,6 @@ async fn turn<W: Wire>(contender: &Contender, load: Load, row: &Row) -> Result<O
         Some(per_second) => {
             let mut fleet = contender.connect::<W>(OFFERED_CONNECTION_CLIENTS).await?;
             load::open_loop(&mut fleet, load, row.action, per_second, cpu)
-        }
-    }
-}
-
-impl Arguments {
-    fn load(&self, clients: usize) -> Load {
-        Load {
-            clients,
-            keys: self.keys as u32,
-            value_bytes: self.bytes,
-            warm_up: self.turns.warm_up(),
-            duration: self.turns.duration(),
         }
     }
 }
