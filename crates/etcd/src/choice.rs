@@ -28,10 +28,12 @@ use crate::http::refusal;
 use crate::keyspace::{Directory, Keyspace};
 use crate::metrics::{CountCalls, Counting};
 
-/// Metadata with the name of the keyspace that a call is for, and the same as the JSON gateway takes
-/// metadata.
+/// Metadata with the name of the keyspace that a call is for.
+pub const KEYSPACE_METADATA: &str = "onefold-keyspace";
+
+/// That, and the same as the JSON gateway takes metadata.
 static KEYSPACE: [HeaderName; 2] = [
-    HeaderName::from_static("onefold-keyspace"),
+    HeaderName::from_static(KEYSPACE_METADATA),
     HeaderName::from_static("grpc-metadata-onefold-keyspace"),
 ];
 

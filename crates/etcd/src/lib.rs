@@ -45,6 +45,7 @@ pub mod snapshot;
 mod version;
 mod watch;
 
+pub use choice::KEYSPACE_METADATA;
 pub use cluster::{Alarm, AlarmKind, ClusterView, Member, StatusView};
 pub use control::{ClusterControl, ControlError};
 pub use keyspace::{Directory, Keyspace, NoOther};

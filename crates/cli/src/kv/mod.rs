@@ -277,7 +277,7 @@ pub async fn run(arguments: KvArgs, client: &Client, format: Format) -> anyhow::
             history::run(&kv, watch, to_rev.map(Revision)).await?;
         }
         KvCommand::Snapshot(command) => {
-            etcd::snapshot::run(command, client, &kv, format).await?;
+            etcd::snapshot::run(command, client, keyspace.as_deref(), &kv, format).await?;
         }
         KvCommand::ImportEtcd { file: Some(file), .. } => {
             etcd::import::run(&kv, &file, format).await?;

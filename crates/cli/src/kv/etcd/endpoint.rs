@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use onefold_client::Client;
+use onefold_etcd::KEYSPACE_METADATA;
 use onefold_etcd::proto::etcdserverpb::AuthenticateRequest;
 use onefold_etcd::proto::etcdserverpb::auth_client::AuthClient;
 use tonic::Request;
@@ -24,36 +25,56 @@ pub const MESSAGE_BYTES_MAX: usize = 512 << 20;
 pub struct EtcdEndpoint {
     pub channel: Channel,
     token: Option<MetadataValue<Ascii>>,
+    /// The keyspace of a cluster of ours; none at an etcd, or for the default one.
+    keyspace: Option<MetadataValue<Ascii>>,
 }
 
 impl EtcdEndpoint {
     /// Connects to one of these servers, given as `HOST:PORT` or `http://HOST:PORT`; as a user, if
     /// there is one, given as `NAME:PASSWORD`.
     pub async fn connect(addresses: &[String], user: Option<&str>) -> anyhow::Result<Self> {
+        Self::connect_to(addresses, None, user).await
+    }
+
+    async fn connect_to(
+        addresses: &[String],
+        keyspace: Option<MetadataValue<Ascii>>,
+        user: Option<&str>,
+    ) -> anyhow::Result<Self> {
         let mut refused = anyhow::anyhow!("no address of an etcd was given; give one as HOST:PORT");
         for address in addresses {
             match connect(address).await {
-                Ok(channel) => return Self { channel, token: None }.login(user).await,
+                Ok(channel) => {
+                    return Self { channel, token: None, keyspace }.login(user).await;
+                }
                 Err(error) => refused = error,
             }
         }
         Err(refused)
     }
 
-    /// Connects to the etcd API of a node of the cluster.
-    pub async fn of_cluster(client: &Client, user: Option<&str>) -> anyhow::Result<Self> {
+    /// Connects to the etcd API of a node of the cluster, for a keyspace or the default one.
+    pub async fn of_cluster(
+        client: &Client,
+        keyspace: Option<&str>,
+        user: Option<&str>,
+    ) -> anyhow::Result<Self> {
+        let keyspace = keyspace.map(str::parse).transpose().context("no name of a keyspace")?;
         let nodes = client.status().await?.nodes;
         let addresses: Vec<String> =
             nodes.into_iter().filter_map(|node| node.status.map(|status| status.etcd)).collect();
         ensure!(!addresses.is_empty(), "no node of the cluster answers; see `onefold status`");
-        Self::connect(&addresses, user).await
+        Self::connect_to(&addresses, keyspace, user).await
     }
 
-    /// A request of this user.
+    /// A request of this user to this keyspace.
     pub fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         if let Some(token) = &self.token {
             request.metadata_mut().insert("token", token.clone());
+        }
+        if let Some(keyspace) = &self.keyspace {
+            request.metadata_mut().insert(KEYSPACE_METADATA, keyspace.clone());
         }
         request
     }
@@ -65,7 +86,7 @@ impl EtcdEndpoint {
         };
         let request = AuthenticateRequest { name: name.to_owned(), password: password.to_owned() };
         let answer = AuthClient::new(self.channel.clone())
-            .authenticate(request)
+            .authenticate(self.request(request))
             .await
             .map_err(|status| told(&status))?;
         let token = answer.into_inner().token;

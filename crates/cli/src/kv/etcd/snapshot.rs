@@ -44,12 +44,13 @@ pub enum SnapshotCommand {
 pub async fn run(
     command: SnapshotCommand,
     client: &Client,
+    keyspace: Option<&str>,
     kv: &Arc<dyn Kv>,
     format: Format,
 ) -> anyhow::Result<()> {
     match command {
         SnapshotCommand::Save { file, user } => {
-            let source = EtcdEndpoint::of_cluster(client, user.as_deref()).await?;
+            let source = EtcdEndpoint::of_cluster(client, keyspace, user.as_deref()).await?;
             save(&source, &file).await?;
             status(file, format).await
         }
