@@ -71,6 +71,13 @@ fn keyspaces_know_nothing_of_each_other_and_are_chosen_by_their_port() {
         assert!(!b.must(&["lease", "list"]).contains(&lease));
         assert_ne!(header(&a)["cluster_id"], header(&b)["cluster_id"]);
     }
+    // A file of a keyspace is of that one.
+    let file = folder.path().join("a.snapshot");
+    let path = file.to_str().expect("text");
+    cluster.must(&["kv", "--keyspace", "a", "snapshot", "save", path]);
+    let saved = std::fs::read(&file).expect("it was saved");
+    let holds = |value: &[u8]| saved.windows(value.len()).any(|bytes| bytes == value);
+    assert!(holds(b"of a") && !holds(b"of b"));
     // Three puts each, after the first revision.
     let (a, b) = (at(port_a), at(port_b));
     assert_eq!((&header(&a)["revision"], &header(&b)["revision"]), (&4.into(), &4.into()));
